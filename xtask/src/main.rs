@@ -1,0 +1,2 @@
+//! Everything that builds, tests and measures kiwispray.
+fn main() {}
