@@ -54,6 +54,8 @@ pub enum EventKind {
         macs: Vec<MacAddr>,
         /// Whether serial or UUID were filled in.
         dmi: bool,
+        /// Whether the firmware's description changed.
+        hardware: bool,
     },
     /// A boot script was handed out.
     BootOffered {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, Identity, Metadata, States};
+use super::{BootId, Hardware, Identity, Metadata, StateName, States};
 
 /// The number of a host: small, typed by people, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub struct Host {
     pub event_count: u64,
     /// What recognises it.
     pub identity: Identity,
+    /// What its firmware told of it at its newest boot.
+    pub hardware: Hardware,
     /// Its name, if anyone gave it one.
     pub hostname: Option<Hostname>,
     /// The queue.
@@ -74,7 +76,9 @@ pub struct Boot {
     pub from: IpAddr,
     /// When it was offered.
     pub at: Timestamp,
-    /// What its image does to disks.
+    /// The image that it boots, usually named as the state; none when it boots a template.
+    pub image: Option<StateName>,
+    /// What that does to disks.
     pub writes: Writes,
     /// How far it came.
     pub stage: Stage,

@@ -13,8 +13,8 @@ use std::net::IpAddr;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Actor, Boot, BootId, Event, EventKind, Facts, Host, HostId, Hostname, Identity, MacAddr, Metadata, MetadataError,
-    PastBoot, PastOutcome, Stage, StateName, States, Step, Writes,
+    Actor, Boot, BootId, Event, EventKind, Facts, Hardware, Host, HostId, Hostname, Identity, MacAddr, Metadata,
+    MetadataError, PastBoot, PastOutcome, Stage, StateName, States, Step, Writes,
 };
 
 /// A changed host and the events that explain the change, numbered; there is at least one.
@@ -84,6 +84,8 @@ impl Draft {
 pub struct Registration {
     /// What recognises it.
     pub identity: Identity,
+    /// What its firmware told of it.
+    pub hardware: Hardware,
     /// Its name.
     pub hostname: Option<Hostname>,
     /// Its first queue.
@@ -96,12 +98,13 @@ pub struct Registration {
 
 /// A new host with this number.
 pub fn register(id: HostId, registration: Registration, actor: Actor, now: Timestamp) -> Change {
-    let Registration { identity, hostname, states, metadata, why } = registration;
+    let Registration { identity, hardware, hostname, states, metadata, why } = registration;
     let host = Host {
         id,
         revision: 1,
         event_count: 0,
         identity,
+        hardware,
         hostname,
         states: states.clone(),
         step: Step::FIRST,
@@ -118,7 +121,7 @@ pub fn register(id: HostId, registration: Registration, actor: Actor, now: Times
     draft.done()
 }
 
-/// What a strongly recognised machine showed for the first time; none when that is nothing.
+/// What a strongly recognised machine showed that was unknown or has changed; none when that is nothing.
 pub fn learn(host: &Host, facts: &Facts, now: Timestamp) -> Option<Change> {
     let known = &host.identity;
     let room = Identity::MOST_MACS.saturating_sub(known.macs.len());
@@ -126,16 +129,21 @@ pub fn learn(host: &Host, facts: &Facts, now: Timestamp) -> Option<Change> {
     let serial = known.serial.is_none().then(|| facts.identity.serial.clone()).flatten();
     let uuid = known.uuid.is_none().then_some(facts.identity.uuid).flatten();
     let dmi = serial.is_some() || uuid.is_some();
-    if macs.is_empty() && !dmi && host.seen {
+    let identity_grows = dmi || !macs.is_empty();
+    let hardware = facts.hardware != host.hardware;
+    if !identity_grows && !hardware && host.seen {
         return None;
     }
     let mut draft = Draft::of(host, Actor::Machine, now);
     draft.host.seen = true;
-    draft.host.identity.macs.extend(&macs);
-    draft.host.identity.serial = known.serial.clone().or(serial);
-    draft.host.identity.uuid = known.uuid.or(uuid);
-    draft.revise();
-    draft.event(EventKind::IdentityLearned { macs, dmi });
+    draft.host.hardware = facts.hardware.clone();
+    if identity_grows {
+        draft.host.identity.macs.extend(&macs);
+        draft.host.identity.serial = known.serial.clone().or(serial);
+        draft.host.identity.uuid = known.uuid.or(uuid);
+        draft.revise();
+    }
+    draft.event(EventKind::IdentityLearned { macs, dmi, hardware });
     Some(draft.done())
 }
 
@@ -254,27 +262,35 @@ pub fn next_boot(host: &Host, ask: &Ask) -> NextBoot {
 }
 
 /// A boot about to be handed out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Offer {
     /// Its new secret.
     pub bootid: BootId,
     /// Where the machine asked from.
     pub from: IpAddr,
-    /// What the image does to disks.
+    /// The image that it boots; none for a template.
+    pub image: Option<StateName>,
+    /// What that does to disks.
     pub writes: Writes,
 }
 
 /// Hands out a boot of the current step; the boot before it is superseded.
 ///
-/// The caller asked [`next_boot`] of this very host and got [`NextBoot::Offer`].
+/// The caller asked [`next_boot`] of this very host and got [`NextBoot::Offer`]. A template fetches who knows what from
+/// who knows where, so its attempt begins with the offer; the attempt of an image begins with its first file.
 pub fn offer(host: &Host, offer: Offer, now: Timestamp) -> Change {
+    let Offer { bootid, from, image, writes } = offer;
+    let is_template = image.is_none();
     let mut draft = Draft::of(host, Actor::Machine, now);
     draft.retire_boot(PastOutcome::Superseded);
-    let Offer { bootid, from, writes } = offer;
-    let at = now;
-    draft.host.boot = Some(Boot { bootid, step: host.step, from, at, writes, stage: Stage::Offered, held: false });
+    let stage = if is_template { Stage::Started } else { Stage::Offered };
+    draft.host.boot = Some(Boot { bootid, step: host.step, from, at: now, image, writes, stage, held: false });
     draft.host.seen = true;
     draft.event(EventKind::BootOffered { state: host.states.current().clone(), writes, from });
+    if is_template {
+        draft.host.attempts = host.attempts.saturating_add(1);
+        draft.event(EventKind::AttemptStarted { number: draft.host.attempts, file: "template".to_owned() });
+    }
     draft.done()
 }
 
@@ -441,7 +457,7 @@ pub fn take_inventory(
         return Err(InventoryRefused::TooManyMacs);
     }
     if !new_macs.is_empty() {
-        draft.event(EventKind::IdentityLearned { macs: new_macs, dmi: false });
+        draft.event(EventKind::IdentityLearned { macs: new_macs, dmi: false, hardware: false });
     }
     for (mac, owner) in &inventory.taken {
         draft.event(EventKind::MacTaken { mac: *mac, owner: *owner });
