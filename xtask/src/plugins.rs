@@ -41,15 +41,8 @@ fn build(tree: &Tree) -> anyhow::Result<()> {
         let component = tree.component(&plugin)?;
         let record = tree.record(&plugin, &component)?;
         fs::write(tree.component_path(&plugin), &component)?;
-        fs::write(
-            tree.record_path(&plugin),
-            format!("{}\n", serde_json::to_string_pretty(&record)?),
-        )?;
-        println!(
-            "plugins/{plugin}/{plugin}.wasm: {} bytes, {}",
-            component.len(),
-            record.component
-        );
+        fs::write(tree.record_path(&plugin), format!("{}\n", serde_json::to_string_pretty(&record)?))?;
+        println!("plugins/{plugin}/{plugin}.wasm: {} bytes, {}", component.len(), record.component);
     }
     Ok(())
 }
@@ -57,9 +50,7 @@ fn build(tree: &Tree) -> anyhow::Result<()> {
 /// Fails, naming what changed, when a component is not the one its record was written for.
 fn check_records(tree: &Tree) -> anyhow::Result<()> {
     for plugin in tree.plugins()? {
-        let read = |path: PathBuf| {
-            fs::read(&path).with_context(|| format!("{}: not built yet", path.display()))
-        };
+        let read = |path: PathBuf| fs::read(&path).with_context(|| format!("{}: not built yet", path.display()));
         let component = read(tree.component_path(&plugin))?;
         let recorded: Record = serde_json::from_slice(&read(tree.record_path(&plugin))?)?;
         let stale = recorded.differences(&tree.record(&plugin, &component)?);
@@ -106,10 +97,7 @@ struct Record {
 impl Record {
     fn differences(&self, now: &Self) -> Vec<&'static str> {
         [
-            (
-                "the plugin's source",
-                self.plugin_source == now.plugin_source,
-            ),
+            ("the plugin's source", self.plugin_source == now.plugin_source),
             ("the SDK or the contract", self.sdk == now.sdk),
             ("the plugins' workspace", self.workspace == now.workspace),
             ("the compiler", self.compiler == now.compiler),
@@ -130,12 +118,7 @@ struct Tree {
 impl Tree {
     fn here() -> anyhow::Result<Self> {
         let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-        Ok(Self {
-            root: xtask
-                .parent()
-                .context("xtask stands in the checkout")?
-                .to_owned(),
-        })
+        Ok(Self { root: xtask.parent().context("xtask stands in the checkout")?.to_owned() })
     }
 
     /// The folders of `plugins/` that are packages, in order; not the link to the SDK.
@@ -144,13 +127,7 @@ impl Tree {
         for entry in fs::read_dir(self.root.join("plugins"))? {
             let entry = entry?;
             if entry.file_type()?.is_dir() && entry.path().join("Cargo.toml").is_file() {
-                names.push(
-                    entry
-                        .file_name()
-                        .into_string()
-                        .ok()
-                        .context("a plugin's name is UTF-8")?,
-                );
+                names.push(entry.file_name().into_string().ok().context("a plugin's name is UTF-8")?);
             }
         }
         names.sort();
@@ -158,17 +135,11 @@ impl Tree {
     }
 
     fn component_path(&self, plugin: &str) -> PathBuf {
-        self.root
-            .join("plugins")
-            .join(plugin)
-            .join(format!("{plugin}.wasm"))
+        self.root.join("plugins").join(plugin).join(format!("{plugin}.wasm"))
     }
 
     fn record_path(&self, plugin: &str) -> PathBuf {
-        self.root
-            .join("plugins")
-            .join(plugin)
-            .join(format!("{plugin}.wasm.json"))
+        self.root.join("plugins").join(plugin).join(format!("{plugin}.wasm.json"))
     }
 
     fn record(&self, plugin: &str, component: &[u8]) -> anyhow::Result<Record> {
@@ -176,16 +147,8 @@ impl Tree {
         Ok(Record {
             plugin_source: self.digest(&[&format!("{own}/Cargo.toml"), &format!("{own}/src")])?,
             sdk: self.digest(&["sdk/wit", "sdk/rust/Cargo.toml", "sdk/rust/src"])?,
-            workspace: self.digest(&[
-                "plugins/Cargo.toml",
-                "plugins/Cargo.lock",
-                "plugins/.cargo/config.toml",
-            ])?,
-            compiler: output(
-                Process::new("rustc")
-                    .arg("--version")
-                    .current_dir(&self.root),
-            )?,
+            workspace: self.digest(&["plugins/Cargo.toml", "plugins/Cargo.lock", "plugins/.cargo/config.toml"])?,
+            compiler: output(Process::new("rustc").arg("--version").current_dir(&self.root))?,
             encoder: ENCODER.to_owned(),
             component: sha256(component),
         })
@@ -201,10 +164,7 @@ impl Tree {
         let mut all = Vec::new();
         for file in files {
             let content = fs::read(&file)?;
-            let name = file
-                .strip_prefix(&self.root)?
-                .to_string_lossy()
-                .replace('\\', "/");
+            let name = file.strip_prefix(&self.root)?.to_string_lossy().replace('\\', "/");
             all.extend_from_slice(format!("{name} {}\n", content.len()).as_bytes());
             all.extend_from_slice(&content);
         }
@@ -213,47 +173,23 @@ impl Tree {
 
     /// Builds one plugin and encodes it as a component.
     fn component(&self, plugin: &str) -> anyhow::Result<Vec<u8>> {
-        let target_dir = env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| self.root.join("target"), PathBuf::from)
-            .join("guests");
+        let target_dir =
+            env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), PathBuf::from).join("guests");
         let package = format!("kiwispray-{plugin}");
         // The registry's folders must exist before their paths can be mapped away.
+        succeed(self.cargo().args(["fetch", "--quiet", "--locked", "--target", TARGET]))?;
         succeed(
             self.cargo()
-                .args(["fetch", "--quiet", "--locked", "--target", TARGET]),
-        )?;
-        succeed(
-            self.cargo()
-                .args([
-                    "build",
-                    "--quiet",
-                    "--locked",
-                    "--release",
-                    "--target",
-                    TARGET,
-                    "--package",
-                    &package,
-                ])
+                .args(["build", "--quiet", "--locked", "--release", "--target", TARGET, "--package", &package])
                 .arg("--target-dir")
                 .arg(&target_dir)
                 .arg("--config")
-                .arg(format!(
-                    "target.{TARGET}.rustflags={}",
-                    serde_json::to_string(&self.path_remaps()?)?
-                )),
+                .arg(format!("target.{TARGET}.rustflags={}", serde_json::to_string(&self.path_remaps()?)?)),
         )
-        .context(format!(
-            "building for {TARGET}; `rustup target add {TARGET}` installs it"
-        ))?;
-        let module = target_dir
-            .join(TARGET)
-            .join("release")
-            .join(format!("{}.wasm", package.replace('-', "_")));
+        .context(format!("building for {TARGET}; `rustup target add {TARGET}` installs it"))?;
+        let module = target_dir.join(TARGET).join("release").join(format!("{}.wasm", package.replace('-', "_")));
         let module = fs::read(&module).with_context(|| module.display().to_string())?;
-        wit_component::ComponentEncoder::default()
-            .validate(true)
-            .module(&module)?
-            .encode()
+        wit_component::ComponentEncoder::default().validate(true).module(&module)?.encode()
     }
 
     /// Cargo in the plugins' workspace, where `.cargo/config.toml` sets the stack, without flags from this machine.
@@ -273,23 +209,15 @@ impl Tree {
 
     /// Panic messages hold paths: these make them the same on every machine.
     fn path_remaps(&self) -> anyhow::Result<Vec<String>> {
-        let mut remaps = vec![format!(
-            "--remap-path-prefix={}=/kiwispray",
-            self.root.display()
-        )];
+        let mut remaps = vec![format!("--remap-path-prefix={}=/kiwispray", self.root.display())];
         let cargo_home = match env::var_os("CARGO_HOME") {
             Some(home) => PathBuf::from(home),
-            None => env::home_dir()
-                .context("no home directory, and CARGO_HOME is not set")?
-                .join(".cargo"),
+            None => env::home_dir().context("no home directory, and CARGO_HOME is not set")?.join(".cargo"),
         };
         // One folder per registry, named after its address: a mirror must not show.
         if let Ok(registries) = fs::read_dir(cargo_home.join("registry/src")) {
             for registry in registries {
-                remaps.push(format!(
-                    "--remap-path-prefix={}=/crates",
-                    registry?.path().display()
-                ));
+                remaps.push(format!("--remap-path-prefix={}=/crates", registry?.path().display()));
             }
         }
         remaps.sort();
@@ -311,17 +239,11 @@ fn collect_files(path: &Path, files: &mut Vec<PathBuf>) -> anyhow::Result<()> {
 
 fn target_is_installed() -> anyhow::Result<bool> {
     let sysroot = output(Process::new("rustc").args(["--print", "sysroot"]))?;
-    Ok(Path::new(&sysroot)
-        .join("lib/rustlib")
-        .join(TARGET)
-        .is_dir())
+    Ok(Path::new(&sysroot).join("lib/rustlib").join(TARGET).is_dir())
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    let hex: String = Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 
