@@ -3,8 +3,8 @@
 //! A host boots the image that its state names, else the template of that name; `new` shows the waiting script. It is the
 //! last in every chain, so it never passes: it boots something or says on the console why it cannot.
 use kiwispray_sdk::{
-    BootDecision, BootRequest, ConfigProblem, Description, DiscoveryDecision, Error, Patch, Plugin,
-    admit, ask, hold, image, template,
+    BootDecision, BootRequest, ConfigProblem, Description, DiscoveryDecision, Error, Patch, Plugin, admit, ask, hold,
+    image, template,
 };
 use serde::Deserialize;
 
@@ -38,10 +38,7 @@ impl Plugin for Standard {
     fn check_config(config: &str) -> Vec<ConfigProblem> {
         match ask::parse_config::<Config>(config) {
             Ok(_) => Vec::new(),
-            Err(error) => vec![ConfigProblem {
-                at: String::new(),
-                message: error.to_string(),
-            }],
+            Err(error) => vec![ConfigProblem { at: String::new(), message: error.to_string() }],
         }
     }
 
@@ -56,10 +53,8 @@ impl Plugin for Standard {
         if ask::has_template(state)? {
             return Ok(template(state).because("its state names this template"));
         }
-        Ok(hold(format!(
-            "The state {state} names no image and no template of this server."
-        ))
-        .because("nothing of this name"))
+        Ok(hold(format!("The state {state} names no image and no template of this server."))
+            .because("nothing of this name"))
     }
 
     fn discovered(request: BootRequest) -> Result<DiscoveryDecision, Error> {
@@ -68,9 +63,7 @@ impl Plugin for Standard {
             return Ok(admit(Patch::default()).because("it has states already"));
         }
         if ask::config::<Config>()?.discover {
-            return Ok(
-                admit(Patch::default().states([DISCOVER, NEW])).because("takes inventory first")
-            );
+            return Ok(admit(Patch::default().states([DISCOVER, NEW])).because("takes inventory first"));
         }
         Ok(admit(Patch::default().states([NEW])).because("waits for a state"))
     }
@@ -94,11 +87,7 @@ mod tests {
     fn first_states(core: &Core, states: &[&str]) -> Option<Vec<String>> {
         let mut machine = host(NEW);
         machine.states = states.iter().map(|state| (*state).to_owned()).collect();
-        match core
-            .run(|| Standard::discovered(request(machine)))
-            .unwrap()
-            .verdict
-        {
+        match core.run(|| Standard::discovered(request(machine))).unwrap().verdict {
             DiscoveryVerdict::Admit(patch) => patch.states,
             DiscoveryVerdict::Refuse(text) => panic!("refused: {text}"),
         }
@@ -107,25 +96,19 @@ mod tests {
     #[test]
     fn a_new_host_is_shown_the_waiting_script_whatever_images_there_are() {
         let decision = decide(&Core::new().image("new"), "new").unwrap();
-        assert!(
-            matches!(decision.verdict, BootVerdict::Boot(BootPlan::Template(boot)) if boot.template == "new")
-        );
+        assert!(matches!(decision.verdict, BootVerdict::Boot(BootPlan::Template(boot)) if boot.template == "new"));
     }
 
     #[test]
     fn a_state_boots_the_image_of_its_name_before_the_template() {
         let decision = decide(&Core::new().image("web").template("web"), "web").unwrap();
-        assert!(
-            matches!(decision.verdict, BootVerdict::Boot(BootPlan::Image(boot)) if boot.image == "web")
-        );
+        assert!(matches!(decision.verdict, BootVerdict::Boot(BootPlan::Image(boot)) if boot.image == "web"));
     }
 
     #[test]
     fn a_state_without_image_boots_the_template_of_its_name() {
         let decision = decide(&Core::new().template("memtest"), "memtest").unwrap();
-        assert!(
-            matches!(decision.verdict, BootVerdict::Boot(BootPlan::Template(boot)) if boot.template == "memtest")
-        );
+        assert!(matches!(decision.verdict, BootVerdict::Boot(BootPlan::Template(boot)) if boot.template == "memtest"));
     }
 
     #[test]
@@ -136,23 +119,14 @@ mod tests {
 
     #[test]
     fn a_catalogue_that_is_down_is_no_reason_to_boot_something_else() {
-        assert!(matches!(
-            decide(&Core::new().catalog_is_down("starting"), "web"),
-            Err(Error::Retry(_))
-        ));
+        assert!(matches!(decide(&Core::new().catalog_is_down("starting"), "web"), Err(Error::Retry(_))));
     }
 
     #[test]
     fn a_machine_nobody_knew_waits_or_takes_inventory_as_configured() {
-        assert_eq!(
-            first_states(&Core::new(), &["new"]),
-            Some(vec!["new".into()])
-        );
+        assert_eq!(first_states(&Core::new(), &["new"]), Some(vec!["new".into()]));
         let discover = Core::new().config(r#"{"discover": true}"#);
-        assert_eq!(
-            first_states(&discover, &["new"]),
-            Some(vec!["discover".into(), "new".into()])
-        );
+        assert_eq!(first_states(&discover, &["new"]), Some(vec!["discover".into(), "new".into()]));
     }
 
     #[test]
@@ -166,10 +140,6 @@ mod tests {
         assert!(Standard::check_config(r#"{"discover": true}"#).is_empty());
         assert!(Standard::check_config("").is_empty());
         let problems = Standard::check_config(r#"{"dicsover": true}"#);
-        assert!(
-            problems
-                .iter()
-                .any(|problem| problem.message.contains("dicsover"))
-        );
+        assert!(problems.iter().any(|problem| problem.message.contains("dicsover")));
     }
 }

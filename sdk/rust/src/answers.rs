@@ -2,34 +2,23 @@
 use serde_json::Value;
 
 use crate::{
-    BootDecision, BootPlan, BootVerdict, Description, DiscoveryDecision, DiscoveryVerdict, Edit,
-    Hold, ImageBoot, Patch, TemplateBoot,
+    BootDecision, BootPlan, BootVerdict, Description, DiscoveryDecision, DiscoveryVerdict, Edit, Hold, ImageBoot,
+    Patch, TemplateBoot,
 };
 
 /// No opinion: the next plugin is asked.
-pub const PASS: BootDecision = BootDecision {
-    verdict: BootVerdict::Pass,
-    patch: None,
-    reason: String::new(),
-};
+pub const PASS: BootDecision = BootDecision { verdict: BootVerdict::Pass, patch: None, reason: String::new() };
 
 /// Boots an image. One that writes a disk is only booted if it is the host's current state.
 #[must_use]
 pub fn image(name: impl Into<String>) -> BootDecision {
-    decide(BootVerdict::Boot(BootPlan::Image(ImageBoot {
-        image: name.into(),
-        append: Vec::new(),
-        vars: Vec::new(),
-    })))
+    decide(BootVerdict::Boot(BootPlan::Image(ImageBoot { image: name.into(), append: Vec::new(), vars: Vec::new() })))
 }
 
 /// Boots a script template.
 #[must_use]
 pub fn template(name: impl Into<String>) -> BootDecision {
-    decide(BootVerdict::Boot(BootPlan::Template(TemplateBoot {
-        template: name.into(),
-        vars: Vec::new(),
-    })))
+    decide(BootVerdict::Boot(BootPlan::Template(TemplateBoot { template: name.into(), vars: Vec::new() })))
 }
 
 /// Boots the local disk.
@@ -41,36 +30,23 @@ pub fn local_disk() -> BootDecision {
 /// Lets the host wait and ask again, with a text on its console.
 #[must_use]
 pub fn hold(text: impl Into<String>) -> BootDecision {
-    decide(BootVerdict::Hold(Hold {
-        text: text.into(),
-        again_after_ms: None,
-    }))
+    decide(BootVerdict::Hold(Hold { text: text.into(), again_after_ms: None }))
 }
 
 /// Takes a new machine in, with a patch or with `Patch::default()`.
 #[must_use]
 pub fn admit(patch: Patch) -> DiscoveryDecision {
-    DiscoveryDecision {
-        verdict: DiscoveryVerdict::Admit(patch),
-        reason: String::new(),
-    }
+    DiscoveryDecision { verdict: DiscoveryVerdict::Admit(patch), reason: String::new() }
 }
 
 /// Does not take a new machine in; it waits, with this text on its console.
 #[must_use]
 pub fn refuse(text: impl Into<String>) -> DiscoveryDecision {
-    DiscoveryDecision {
-        verdict: DiscoveryVerdict::Refuse(text.into()),
-        reason: String::new(),
-    }
+    DiscoveryDecision { verdict: DiscoveryVerdict::Refuse(text.into()), reason: String::new() }
 }
 
 fn decide(verdict: BootVerdict) -> BootDecision {
-    BootDecision {
-        verdict,
-        patch: None,
-        reason: String::new(),
-    }
+    BootDecision { verdict, patch: None, reason: String::new() }
 }
 
 impl BootDecision {
@@ -131,11 +107,7 @@ impl DiscoveryDecision {
 impl Description {
     /// A plugin that takes any configuration, wants no events and runs no jobs.
     #[must_use]
-    pub fn new(
-        name: impl Into<String>,
-        version: impl Into<String>,
-        summary: impl Into<String>,
-    ) -> Self {
+    pub fn new(name: impl Into<String>, version: impl Into<String>, summary: impl Into<String>) -> Self {
         Self {
             name: name.into(),
             version: version.into(),
@@ -166,13 +138,7 @@ impl Default for Edit {
 impl Default for Patch {
     /// Changes nothing.
     fn default() -> Self {
-        Self {
-            hostname: Edit::Keep,
-            states: None,
-            order: None,
-            set: Vec::new(),
-            unset: Vec::new(),
-        }
+        Self { hostname: Edit::Keep, states: None, order: None, set: Vec::new(), unset: Vec::new() }
     }
 }
 
@@ -212,18 +178,10 @@ mod tests {
 
     #[test]
     fn an_image_collects_arguments_variables_and_a_reason() {
-        let decision = image("web")
-            .append("quiet")
-            .var("site", "fra1")
-            .because("rack 7");
+        let decision = image("web").append("quiet").var("site", "fra1").because("rack 7");
         assert_eq!(decision.reason, "rack 7");
-        let BootVerdict::Boot(BootPlan::Image(boot)) = decision.verdict else {
-            panic!("not an image")
-        };
-        assert_eq!(
-            (boot.image.as_str(), boot.append),
-            ("web", vec!["quiet".to_owned()])
-        );
+        let BootVerdict::Boot(BootPlan::Image(boot)) = decision.verdict else { panic!("not an image") };
+        assert_eq!((boot.image.as_str(), boot.append), ("web", vec!["quiet".to_owned()]));
         assert_eq!(boot.vars, [("site".to_owned(), "\"fra1\"".to_owned())]);
     }
 
@@ -235,13 +193,8 @@ mod tests {
 
     #[test]
     fn decisions_survive_serde() {
-        let decision = hold("wait")
-            .again_after_ms(5000)
-            .patch(Patch::default().hostname("n1").set("a.b", true));
+        let decision = hold("wait").again_after_ms(5000).patch(Patch::default().hostname("n1").set("a.b", true));
         let text = serde_json::to_string(&decision).unwrap();
-        assert_eq!(
-            serde_json::from_str::<BootDecision>(&text).unwrap(),
-            decision
-        );
+        assert_eq!(serde_json::from_str::<BootDecision>(&text).unwrap(), decision);
     }
 }

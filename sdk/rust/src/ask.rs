@@ -26,8 +26,7 @@ const CATALOG_RETRY_MS: u32 = 5_000;
 /// # Errors
 /// `invalid` when it does not fit `T`; [`crate::Plugin::check_config`] should have said so before.
 pub fn config<T: DeserializeOwned>() -> Result<T, Error> {
-    parse_config(&core::config())
-        .map_err(|error| Error::Invalid(format!("the configuration does not fit: {error}")))
+    parse_config(&core::config()).map_err(|error| Error::Invalid(format!("the configuration does not fit: {error}")))
 }
 
 /// Reads a configuration as [`config`] does; an empty document counts as `{}`.
@@ -45,10 +44,7 @@ pub fn note(text: &str) {
 
 /// A log line with fields. Never fails: too long is cut, too many are counted and dropped.
 pub fn log(level: Level, message: &str, fields: &[(&str, &str)]) {
-    let fields: Vec<_> = fields
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect();
+    let fields: Vec<_> = fields.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     core::write(level, message, &fields);
 }
 
@@ -108,12 +104,7 @@ pub fn dry_run() -> bool {
 
 fn catalog_error(error: CatalogError) -> Error {
     match error {
-        CatalogError::Unavailable(reason) => Error::Retry(RetryLater {
-            after_ms: CATALOG_RETRY_MS,
-            reason,
-        }),
-        CatalogError::Denied(reason) => {
-            Error::Failed(format!("may not ask the catalogue: {reason}"))
-        }
+        CatalogError::Unavailable(reason) => Error::Retry(RetryLater { after_ms: CATALOG_RETRY_MS, reason }),
+        CatalogError::Denied(reason) => Error::Failed(format!("may not ask the catalogue: {reason}")),
     }
 }

@@ -41,9 +41,8 @@ pub mod testing;
 
 pub use answers::{PASS, admit, hold, image, local_disk, refuse, template};
 pub use bindings::types::{
-    BootDecision, BootPlan, BootRequest, BootVerdict, ConfigProblem, Description,
-    DiscoveryDecision, DiscoveryVerdict, Edit, Error, Event, Hold, ImageBoot, Job, KnownHost,
-    NextRun, Patch, RenderRequest, RetryLater, TemplateBoot, TransitionDecision, TransitionRequest,
-    TransitionVerdict,
+    BootDecision, BootPlan, BootRequest, BootVerdict, ConfigProblem, Description, DiscoveryDecision, DiscoveryVerdict,
+    Edit, Error, Event, Hold, ImageBoot, Job, KnownHost, NextRun, Patch, RenderRequest, RetryLater, TemplateBoot,
+    TransitionDecision, TransitionRequest, TransitionVerdict,
 };
 pub use plugin::Plugin;

@@ -20,9 +20,7 @@ pub fn log_them() {
                 .map(|text| (*text).to_owned())
                 .or_else(|| panic.payload().downcast_ref::<String>().cloned())
                 .unwrap_or_else(|| "a panic without a text".to_owned());
-            let place = panic
-                .location()
-                .map_or_else(String::new, ToString::to_string);
+            let place = panic.location().map_or_else(String::new, ToString::to_string);
             crate::ask::log(Level::Error, &text, &[(FIELD, &place)]);
         }));
     });

@@ -4,8 +4,8 @@ use core::marker::PhantomData;
 use crate::bindings;
 use crate::panics;
 use crate::{
-    BootDecision, BootRequest, ConfigProblem, Description, DiscoveryDecision, Error, Event,
-    NextRun, RenderRequest, TransitionDecision, TransitionRequest,
+    BootDecision, BootRequest, ConfigProblem, Description, DiscoveryDecision, Error, Event, NextRun, RenderRequest,
+    TransitionDecision, TransitionRequest,
 };
 
 /// A plugin. Only [`Plugin::describe`] has to be written, and the hooks that the macro [`plugin!`](crate::plugin!) names;
@@ -175,9 +175,7 @@ impl<P: Plugin> bindings::render::exports::kiwispray::plugin::render::Guest for 
     }
 }
 
-impl<P: Plugin> bindings::transition::exports::kiwispray::plugin::transition::Guest
-    for Exported<P>
-{
+impl<P: Plugin> bindings::transition::exports::kiwispray::plugin::transition::Guest for Exported<P> {
     fn before(request: TransitionRequest) -> Result<TransitionDecision, Error> {
         panics::log_them();
         P::before(request)
@@ -216,11 +214,7 @@ mod tests {
             Description::new("third", "1", "fails at the third event")
         }
         fn event(event: Event) -> Result<(), Error> {
-            if event.host_seq == 3 {
-                Err(Error::Failed("third".into()))
-            } else {
-                Ok(())
-            }
+            if event.host_seq == 3 { Err(Error::Failed("third".into())) } else { Ok(()) }
         }
     }
 

@@ -25,10 +25,7 @@ impl BootRequest {
     /// What the firmware reported under a name: `platform`, `buildarch`, `manufacturer`, `product`, `asset`, …
     #[must_use]
     pub fn fact(&self, name: &str) -> Option<&str> {
-        self.facts
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
+        self.facts.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -44,9 +41,6 @@ mod tests {
         assert_eq!(request.host.state(), "wipe");
         assert_eq!(request.host.metadata().unwrap()["rack"], "r7");
         assert!(request.host.metadata().unwrap()["site"].is_null());
-        assert_eq!(
-            (request.fact("platform"), request.fact("asset")),
-            (Some("efi"), None)
-        );
+        assert_eq!((request.fact("platform"), request.fact("asset")), (Some("efi"), None));
     }
 }

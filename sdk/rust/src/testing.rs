@@ -127,10 +127,7 @@ pub fn host(state: &str) -> KnownHost {
 /// A boot of a host, without facts.
 #[must_use]
 pub fn request(host: KnownHost) -> BootRequest {
-    BootRequest {
-        host,
-        facts: Vec::new(),
-    }
+    BootRequest { host, facts: Vec::new() }
 }
 
 fn current<T: Default>(answer: impl FnOnce(&Core) -> T) -> T {
@@ -140,9 +137,7 @@ fn current<T: Default>(answer: impl FnOnce(&Core) -> T) -> T {
 fn catalog<T>(answer: impl FnOnce(&Core) -> T) -> Result<T, CatalogError> {
     CURRENT.with_borrow(|core| match core {
         Some(core) => core.ask(answer),
-        None => Err(CatalogError::Denied(
-            "outside of `testing::Core::run` there is no server".into(),
-        )),
+        None => Err(CatalogError::Denied("outside of `testing::Core::run` there is no server".into())),
     })
 }
 
@@ -167,12 +162,7 @@ pub(crate) fn note(text: &str) {
 }
 
 pub(crate) fn write(level: Level, message: &str, _fields: &[(String, String)]) {
-    current(|core| {
-        core.written
-            .borrow_mut()
-            .log
-            .push((level, message.to_owned()))
-    });
+    current(|core| core.written.borrow_mut().log.push((level, message.to_owned())));
 }
 
 pub(crate) fn id() -> String {
@@ -203,9 +193,7 @@ mod tests {
     #[test]
     fn a_catalogue_that_is_down_means_retry() {
         let core = Core::new().catalog_is_down("starting");
-        assert!(
-            matches!(core.run(ask::images), Err(Error::Retry(later)) if later.reason == "starting")
-        );
+        assert!(matches!(core.run(ask::images), Err(Error::Retry(later)) if later.reason == "starting"));
     }
 
     #[test]
