@@ -1,6 +1,6 @@
 //! The network interface that machines boot on: its name, its IPv4 address, its network.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 
 use serde::Deserialize;
@@ -18,6 +18,7 @@ pub struct Interface {
     name: String,
     address: Ipv4Addr,
     prefix_bits: u8,
+    hardware: Option<[u8; 6]>,
 }
 
 /// Why an interface cannot be used.
@@ -77,6 +78,7 @@ impl Interface {
             name: name.to_owned(),
             address,
             prefix_bits,
+            hardware: None,
         })
     }
 
@@ -88,7 +90,7 @@ impl Interface {
         // Checked before it becomes an argument.
         Interface::new(name, Ipv4Addr::UNSPECIFIED, 24)?;
         let answer = Command::new("ip")
-            .args(["-json", "-4", "address", "show", "dev", name])
+            .args(["-json", "address", "show", "dev", name])
             .env(
                 "PATH",
                 "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
@@ -108,19 +110,28 @@ impl Interface {
     fn from_ip_json(name: &str, json: &[u8]) -> Result<Self, InterfaceError> {
         #[derive(Deserialize)]
         struct Link {
+            address: Option<String>,
             #[serde(default)]
             addr_info: Vec<Address>,
         }
         #[derive(Deserialize)]
         struct Address {
-            local: Ipv4Addr,
+            local: IpAddr,
             prefixlen: u8,
         }
         let links: Vec<Link> = serde_json::from_slice(json)?;
-        let address = links.into_iter().flat_map(|link| link.addr_info).next();
-        let Address { local, prefixlen } =
-            address.ok_or_else(|| InterfaceError::NoAddress(name.to_owned()))?;
-        Interface::new(name, local, prefixlen)
+        for link in links {
+            for Address { local, prefixlen } in link.addr_info {
+                if let IpAddr::V4(address) = local {
+                    let hardware = link.address.as_deref().and_then(ethernet_address);
+                    return Ok(Interface {
+                        hardware,
+                        ..Interface::new(name, address, prefixlen)?
+                    });
+                }
+            }
+        }
+        Err(InterfaceError::NoAddress(name.to_owned()))
     }
 
     /// The interface's name.
@@ -133,6 +144,12 @@ impl Interface {
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// Its Ethernet address, if it has one.
+    #[must_use]
+    pub fn hardware_address(&self) -> Option<[u8; 6]> {
+        self.hardware
     }
 
     /// The address of the network, with no host bits.
@@ -169,6 +186,14 @@ impl Interface {
     }
 }
 
+fn ethernet_address(text: &str) -> Option<[u8; 6]> {
+    let bytes: Option<Vec<u8>> = text
+        .split(':')
+        .map(|byte| u8::from_str_radix(byte, 16).ok())
+        .collect();
+    bytes?.try_into().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,10 +219,12 @@ mod tests {
 
     #[test]
     fn the_answer_of_ip_is_understood() {
-        let json = br#"[{"ifindex":2,"ifname":"br0","flags":["UP"],"addr_info":[{"family":"inet","local":"10.1.2.3",
-            "prefixlen":20,"broadcast":"10.1.15.255","scope":"global","label":"br0"}]}]"#;
+        let json = br#"[{"ifindex":2,"ifname":"br0","address":"52:54:00:00:00:09","addr_info":[
+            {"family":"inet6","local":"fe80::1","prefixlen":64},
+            {"family":"inet","local":"10.1.2.3","prefixlen":20,"broadcast":"10.1.15.255","label":"br0"}]}]"#;
         let interface = Interface::from_ip_json("br0", json).unwrap();
         assert_eq!(interface.network(), Ipv4Addr::new(10, 1, 0, 0));
+        assert_eq!(interface.hardware_address(), Some([0x52, 0x54, 0, 0, 0, 9]));
         assert_eq!(interface.mask(), Ipv4Addr::new(255, 255, 240, 0));
         assert!(interface.reaches(Ipv4Addr::new(10, 1, 15, 254)));
         assert!(!interface.reaches(Ipv4Addr::new(10, 1, 16, 1)));

@@ -36,14 +36,9 @@ pub struct SeenServer {
 /// Why the network could not be looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// No hardware address, so no DHCP.
-    #[error("cannot read the hardware address of {interface}")]
-    HardwareAddress {
-        /// The interface.
-        interface: String,
-        /// Why not.
-        source: io::Error,
-    },
+    /// No Ethernet address, so no DHCP.
+    #[error("{0} is not an Ethernet interface, so nobody boots on it")]
+    NotEthernet(String),
     /// Ports below 1024 need a right.
     #[error("looking for DHCP servers needs root or CAP_NET_BIND_SERVICE (UDP port 68)")]
     NotAllowed(#[source] io::Error),
@@ -71,32 +66,13 @@ pub fn probe(interface: &Interface, transaction: u32) -> Result<Vec<SeenServer>,
             source,
         },
     };
-    let hardware = hardware_address(interface).map_err(|source| ProbeError::HardwareAddress {
-        interface: interface.name().to_owned(),
-        source,
-    })?;
+    let not_ethernet = || ProbeError::NotEthernet(interface.name().to_owned());
+    let hardware = interface.hardware_address().ok_or_else(not_ethernet)?;
     // Two sockets: bound to the interface's address a broadcast leaves by that interface, but only an unbound socket
     // hears the broadcast that answers.
     let out = udp_socket(interface.address()).map_err(socket_error)?;
     let back = udp_socket(Ipv4Addr::UNSPECIFIED).map_err(socket_error)?;
     ask(&out, &back, &discover(transaction, hardware), transaction).map_err(socket_error)
-}
-
-fn hardware_address(interface: &Interface) -> io::Result<[u8; 6]> {
-    let text = std::fs::read_to_string(format!("/sys/class/net/{}/address", interface.name()))?;
-    let bytes: Option<Vec<u8>> = text
-        .trim()
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).ok())
-        .collect();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{:?} is no Ethernet address", text.trim()),
-            )
-        })
 }
 
 fn udp_socket(address: Ipv4Addr) -> io::Result<UdpSocket> {
