@@ -5,9 +5,9 @@
 //! and `images` turn decisions into scripts and files; `hooks` is what the core asks plugins; `service` puts these
 //! together into use cases; `http`, `plugin_host` and `dnsmasq` are adapters; `app` builds the world; `cli` talks to it.
 pub mod domain;
-pub mod store;
-pub mod render;
-pub mod images;
 pub mod hooks;
-pub mod service;
+pub mod images;
 pub mod plugin_host;
+pub mod render;
+pub mod service;
+pub mod store;
