@@ -1,1 +1,35 @@
-//! See ARCHITECTURE.md.
+//! The rules, and nothing else: who a machine is, what it boots next, and what each request changes.
+//!
+//! Everything here is pure and synchronous. Time, randomness, stored hosts and plugin verdicts come in as arguments, and
+//! what follows goes out as data: a changed [`Host`] and the [`Event`]s that explain the change. So a property test can
+//! drive the very code that runs in production through any order of requests and crashes.
+
+mod bootid;
+mod event;
+mod facts;
+mod host;
+mod identity;
+mod mac;
+mod metadata;
+mod recognise;
+mod state;
+mod transition;
+
+#[cfg(test)]
+mod model_test;
+
+pub use bootid::{BootId, BootIdError};
+pub use event::{Actor, Event, EventKind};
+pub use facts::{Facts, Hardware, IgnoredParameter, Parameter};
+pub use host::{Boot, Host, HostId, Hostname, HostnameError, PastBoot, PastOutcome, Stage, Step, Writes};
+pub use identity::{DmiUuid, Identity, IdentityDefect, Ignore, Serial};
+pub use mac::{MacAddr, MacError};
+pub use metadata::{Metadata, MetadataError};
+pub use recognise::{Candidate, Evidence, Finding, Match, Recognition, recognise};
+pub use state::{StateName, States, StatesError};
+pub use transition::{
+    Activity, Ask, Change, Edit, EditRefused, FailRefused, FetchRefused, FinishRefused, HoldReason, Inventory,
+    InventoryRefused, NextBoot, Offer, Registration, RetryRefused, SetRefused, deliver, edit, fail, finish,
+    finish_by_operator, forget, learn, next_boot, note, note_hold, offer, register, retry, set_states, start_attempt,
+    take_inventory,
+};
