@@ -6,10 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
-    kv::{
-        Backend, Commit, Entry, Invalid, Key, Kv, KvError, MAX_GET_KEYS, MAX_OPS, Op, Outcome,
-        Revision,
-    },
+    kv::{Backend, Commit, Entry, Invalid, Key, Kv, KvError, MAX_GET_KEYS, MAX_OPS, Op, Outcome, Revision},
     memory::MemoryKv,
     sled::{SledKv, SledOptions},
     watch::WatchError,
@@ -23,18 +20,12 @@ struct Fixture {
 
 impl Fixture {
     fn memory() -> Self {
-        Self {
-            kv: Arc::new(Backend::Memory(MemoryKv::default())),
-            dir: None,
-        }
+        Self { kv: Arc::new(Backend::Memory(MemoryKv::default())), dir: None }
     }
 
     fn sled() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self {
-            kv: Arc::new(open_sled(dir.path())),
-            dir: Some(dir),
-        }
+        Self { kv: Arc::new(open_sled(dir.path())), dir: Some(dir) }
     }
 
     /// Closes and opens again what can be opened again.
@@ -42,24 +33,12 @@ impl Fixture {
         let Some(dir) = self.dir else { return self };
         self.kv.close().await;
         drop(Arc::into_inner(self.kv).unwrap());
-        Self {
-            kv: Arc::new(open_sled(dir.path())),
-            dir: Some(dir),
-        }
+        Self { kv: Arc::new(open_sled(dir.path())), dir: Some(dir) }
     }
 }
 
 fn open_sled(dir: &std::path::Path) -> Backend {
-    Backend::Sled(
-        SledKv::open(
-            dir,
-            &SledOptions {
-                cache_bytes: 8 << 20,
-                min_free_bytes: 0,
-            },
-        )
-        .unwrap(),
-    )
+    Backend::Sled(SledKv::open(dir, &SledOptions { cache_bytes: 8 << 20, min_free_bytes: 0 }).unwrap())
 }
 
 fn key(text: impl AsRef<[u8]>) -> Key {
@@ -86,17 +65,11 @@ async fn read(kv: &Backend, name: &str) -> Option<Entry> {
 }
 
 async fn text(kv: &Backend, name: &str) -> Option<String> {
-    read(kv, name)
-        .await
-        .map(|entry| String::from_utf8(entry.value.to_vec()).unwrap())
+    read(kv, name).await.map(|entry| String::from_utf8(entry.value.to_vec()).unwrap())
 }
 
 async fn names(kv: &Backend, prefix: &str, after: Option<&str>, limit: u32) -> Vec<String> {
-    let entries = kv
-        .scan(prefix.as_bytes(), after.map(str::as_bytes), limit)
-        .await
-        .unwrap()
-        .1;
+    let entries = kv.scan(prefix.as_bytes(), after.map(str::as_bytes), limit).await.unwrap().1;
     entries.iter().map(|entry| entry.key.to_string()).collect()
 }
 
@@ -133,39 +106,24 @@ suite! {
 async fn a_committed_key_is_read_back_with_its_revision(at: Fixture) {
     let revision = committed(&at.kv, put(&[("a", "1"), ("b", "2")])).await;
     let (as_of, found) = at.kv.get(&[key("b"), key("x"), key("a")]).await.unwrap();
-    let entry = |name, value| {
-        Some(Entry {
-            key: key(name),
-            revision,
-            value: Bytes::from_static(value),
-        })
-    };
+    let entry = |name, value| Some(Entry { key: key(name), revision, value: Bytes::from_static(value) });
     assert_eq!(found, [entry("b", b"2"), None, entry("a", b"1")]);
     assert_eq!(as_of, revision);
 }
 
 async fn every_commit_has_the_next_revision(at: Fixture) {
     for number in 1..=5 {
-        assert_eq!(
-            committed(&at.kv, put(&[("a", "1")])).await,
-            Revision::new(number)
-        );
+        assert_eq!(committed(&at.kv, put(&[("a", "1")])).await, Revision::new(number));
     }
     let at = at.reopened().await;
-    assert_eq!(
-        committed(&at.kv, put(&[("a", "1")])).await,
-        Revision::new(6)
-    );
+    assert_eq!(committed(&at.kv, put(&[("a", "1")])).await, Revision::new(6));
 }
 
 async fn a_guard_for_an_absent_key_holds_once(at: Fixture) {
     let mut create = put(&[("a", "1")]);
     create.guard(key("a"), Revision::ZERO);
     committed(&at.kv, create.clone()).await;
-    assert_eq!(
-        at.kv.commit(create).await.unwrap(),
-        Outcome::Conflict(key("a"))
-    );
+    assert_eq!(at.kv.commit(create).await.unwrap(), Outcome::Conflict(key("a")));
 }
 
 async fn a_guard_of_an_older_revision_is_a_conflict_and_changes_nothing(at: Fixture) {
@@ -174,10 +132,7 @@ async fn a_guard_of_an_older_revision_is_a_conflict_and_changes_nothing(at: Fixt
     let mut stale = put(&[("b", "3"), ("c", "3")]);
     stale.guard(key("b"), old);
     stale.guard(key("a"), old);
-    assert_eq!(
-        at.kv.commit(stale.clone()).await.unwrap(),
-        Outcome::Conflict(key("a"))
-    );
+    assert_eq!(at.kv.commit(stale.clone()).await.unwrap(), Outcome::Conflict(key("a")));
     assert_eq!(text(&at.kv, "b").await.as_deref(), Some("1"));
     assert_eq!(text(&at.kv, "c").await, None);
     stale.guards[1].revision = new;
@@ -195,10 +150,7 @@ async fn a_recreated_key_does_not_satisfy_its_old_guard(at: Fixture) {
     committed(&at.kv, put(&[("a", "1")])).await;
     let mut stale = put(&[("a", "2")]);
     stale.guard(key("a"), first);
-    assert_eq!(
-        at.kv.commit(stale).await.unwrap(),
-        Outcome::Conflict(key("a"))
-    );
+    assert_eq!(at.kv.commit(stale).await.unwrap(), Outcome::Conflict(key("a")));
 }
 
 async fn deleting_an_absent_key_changes_nothing(at: Fixture) {
@@ -209,57 +161,25 @@ async fn deleting_an_absent_key_changes_nothing(at: Fixture) {
 }
 
 async fn a_scan_pages_through_a_prefix_in_key_order(at: Fixture) {
-    committed(
-        &at.kv,
-        put(&[
-            ("h/2", ""),
-            ("h/1", ""),
-            ("h/3", ""),
-            ("g/9", ""),
-            ("i/0", ""),
-            ("h", ""),
-        ]),
-    )
-    .await;
+    committed(&at.kv, put(&[("h/2", ""), ("h/1", ""), ("h/3", ""), ("g/9", ""), ("i/0", ""), ("h", "")])).await;
     assert_eq!(names(&at.kv, "h/", None, 2).await, ["h/1", "h/2"]);
     assert_eq!(names(&at.kv, "h/", Some("h/2"), 2).await, ["h/3"]);
     assert_eq!(names(&at.kv, "h/", Some("h/25"), 9).await, ["h/3"]);
-    assert_eq!(
-        names(&at.kv, "h/", Some("a"), 9).await,
-        ["h/1", "h/2", "h/3"]
-    );
+    assert_eq!(names(&at.kv, "h/", Some("a"), 9).await, ["h/1", "h/2", "h/3"]);
     assert_eq!(names(&at.kv, "h/", Some("z"), 9).await, [""; 0]);
     assert_eq!(names(&at.kv, "h/", None, 0).await, [""; 0]);
-    assert_eq!(
-        names(&at.kv, "", None, 9).await,
-        ["g/9", "h", "h/1", "h/2", "h/3", "i/0"]
-    );
+    assert_eq!(names(&at.kv, "", None, 9).await, ["g/9", "h", "h/1", "h/2", "h/3", "i/0"]);
 }
 
 async fn values_of_every_size_come_back_unchanged(mut at: Fixture) {
-    let sizes = [
-        0,
-        1,
-        3_999,
-        4_000,
-        4_001,
-        12_345,
-        1 << 20,
-        8_000,
-        5,
-        300_000,
-    ];
+    let sizes = [0, 1, 3_999, 4_000, 4_001, 12_345, 1 << 20, 8_000, 5, 300_000];
     let mut last = Vec::new();
     for (round, size) in sizes.into_iter().enumerate() {
         last = (0..size).map(|index| (index * 7 + round) as u8).collect();
         let mut commit = put(&[("b", "neighbour")]);
         commit.put(key("a"), last.clone());
         committed(&at.kv, commit).await;
-        assert_eq!(
-            read(&at.kv, "a").await.unwrap().value,
-            last,
-            "of {size} bytes"
-        );
+        assert_eq!(read(&at.kv, "a").await.unwrap().value, last, "of {size} bytes");
     }
     at = at.reopened().await;
     assert_eq!(at.kv.scan(b"", None, 9).await.unwrap().1[0].value, last);
@@ -272,10 +192,7 @@ async fn values_of_every_size_come_back_unchanged(mut at: Fixture) {
 
 async fn what_breaks_a_limit_is_refused(at: Fixture) {
     assert_eq!(Key::new(""), Err(Invalid::EmptyKey));
-    assert_eq!(
-        Key::new(vec![0; 513]),
-        Err(Invalid::KeyTooLong { length: 513 })
-    );
+    assert_eq!(Key::new(vec![0; 513]), Err(Invalid::KeyTooLong { length: 513 }));
     let mut many = Commit::default();
     (0..=MAX_OPS).for_each(|index| many.delete(key(index.to_string())));
     let mut twice = put(&[("a", "1")]);
@@ -292,17 +209,9 @@ async fn what_breaks_a_limit_is_refused(at: Fixture) {
         let refused = at.kv.commit(commit).await;
         assert!(matches!(refused, Err(KvError::Invalid(_))), "{refused:?}");
     }
-    let keys: Vec<_> = (0..=MAX_GET_KEYS)
-        .map(|index| key(index.to_string()))
-        .collect();
-    assert!(matches!(
-        at.kv.get(&keys).await,
-        Err(KvError::Invalid(Invalid::TooManyKeys { .. }))
-    ));
-    assert_eq!(
-        committed(&at.kv, put(&[("a", "1")])).await,
-        Revision::new(1)
-    );
+    let keys: Vec<_> = (0..=MAX_GET_KEYS).map(|index| key(index.to_string())).collect();
+    assert!(matches!(at.kv.get(&keys).await, Err(KvError::Invalid(Invalid::TooManyKeys { .. }))));
+    assert_eq!(committed(&at.kv, put(&[("a", "1")])).await, Revision::new(1));
 }
 
 async fn a_watch_delivers_every_change_under_its_prefix_once_and_in_order(at: Fixture) {
@@ -311,28 +220,17 @@ async fn a_watch_delivers_every_change_under_its_prefix_once_and_in_order(at: Fi
     let writer = Arc::clone(&at.kv);
     let writing = tokio::spawn(async move {
         for number in 1..=100 {
-            committed(
-                &writer,
-                put(&[("a", "other"), ("e/1", &number.to_string())]),
-            )
-            .await;
+            committed(&writer, put(&[("a", "other"), ("e/1", &number.to_string())])).await;
             committed(&writer, put(&[("a", "other")])).await;
         }
     });
     for number in 1..=100_u64 {
         let change = changes.next().await.unwrap();
         assert_eq!(change.revision, Revision::new(2 * number));
-        assert_eq!(
-            change.ops,
-            [(1, Op::Put(key("e/1"), number.to_string().into()))]
-        );
+        assert_eq!(change.ops, [(1, Op::Put(key("e/1"), number.to_string().into()))]);
     }
     writing.await.unwrap();
-    assert!(
-        tokio::time::timeout(Duration::from_millis(20), changes.next())
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(20), changes.next()).await.is_err());
 }
 
 async fn a_watch_starts_in_the_past_as_far_as_memory_goes(at: Fixture) {
@@ -345,12 +243,7 @@ async fn a_watch_starts_in_the_past_as_far_as_memory_goes(at: Fixture) {
     if at.dir.is_some() {
         let at = at.reopened().await;
         let mut changes = at.kv.watch(b"", Revision::new(2));
-        assert_eq!(
-            changes.next().await,
-            Err(WatchError::Compacted {
-                oldest: Revision::new(4)
-            })
-        );
+        assert_eq!(changes.next().await, Err(WatchError::Compacted { oldest: Revision::new(4) }));
     }
 }
 
@@ -379,10 +272,7 @@ async fn concurrent_increments_lose_nothing(at: Fixture) {
         task.await.unwrap();
     }
     let at = at.reopened().await;
-    assert_eq!(
-        text(&at.kv, "counter").await,
-        Some((TASKS * EACH).to_string())
-    );
+    assert_eq!(text(&at.kv, "counter").await, Some((TASKS * EACH).to_string()));
     assert_eq!(text(&at.kv, "task/3").await, Some(EACH.to_string()));
 }
 
@@ -391,13 +281,8 @@ async fn increment(kv: &Backend, task: usize) -> bool {
     let (_, entries) = kv.get(&names).await.unwrap();
     let mut commit = Commit::default();
     for (name, entry) in names.into_iter().zip(entries) {
-        let count = entry.as_ref().map_or(0, |entry| {
-            str::from_utf8(&entry.value).unwrap().parse().unwrap()
-        });
-        commit.guard(
-            name.clone(),
-            entry.map_or(Revision::ZERO, |entry| entry.revision),
-        );
+        let count = entry.as_ref().map_or(0, |entry| str::from_utf8(&entry.value).unwrap().parse().unwrap());
+        commit.guard(name.clone(), entry.map_or(Revision::ZERO, |entry| entry.revision));
         commit.put(name, (count + 1_u64).to_string());
     }
     matches!(kv.commit(commit).await.unwrap(), Outcome::Committed(_))
@@ -413,15 +298,8 @@ async fn a_read_of_two_keys_is_one_snapshot(at: Fixture) {
     });
     while !writing.is_finished() {
         let (as_of, found) = at.kv.get(&[key("a"), key("z")]).await.unwrap();
-        assert_eq!(
-            found[0].as_ref().map(|entry| &entry.value),
-            found[1].as_ref().map(|entry| &entry.value)
-        );
-        assert!(
-            found[0]
-                .as_ref()
-                .is_none_or(|entry| entry.revision <= as_of)
-        );
+        assert_eq!(found[0].as_ref().map(|entry| &entry.value), found[1].as_ref().map(|entry| &entry.value));
+        assert!(found[0].as_ref().is_none_or(|entry| entry.revision <= as_of));
         let (_, found) = at.kv.scan(b"", None, 9).await.unwrap();
         assert!(found.windows(2).all(|pair| pair[0].value == pair[1].value));
     }
@@ -444,10 +322,7 @@ async fn a_closed_store_refuses_writes_and_still_reads(at: Fixture) {
     at.kv.close().await;
     at.kv.close().await;
     let refused = at.kv.commit(put(&[("a", "2")])).await;
-    assert!(
-        matches!(refused, Err(KvError::NotApplied(_))),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(KvError::NotApplied(_))), "{refused:?}");
     assert!(at.kv.writable().is_err());
     at.kv.stopped().await;
     assert_eq!(text(&at.kv, "a").await.as_deref(), Some("1"));
@@ -456,15 +331,8 @@ async fn a_closed_store_refuses_writes_and_still_reads(at: Fixture) {
 /// A step of a random history.
 #[derive(Clone, Debug)]
 enum Step {
-    Commit {
-        guards: Vec<(u8, GuardKind)>,
-        ops: Vec<(u8, Option<usize>)>,
-    },
-    Scan {
-        prefix: u8,
-        after: Option<u8>,
-        limit: u32,
-    },
+    Commit { guards: Vec<(u8, GuardKind)>, ops: Vec<(u8, Option<usize>)> },
+    Scan { prefix: u8, after: Option<u8>, limit: u32 },
     Reopen,
 }
 
@@ -481,18 +349,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let guards = prop::collection::vec((0..40_u8, kind), 0..3);
     let ops = prop::collection::vec((0..40_u8, prop::option::weighted(0.7, size)), 1..8);
     let commit = (guards, ops).prop_map(|(guards, ops)| Step::Commit { guards, ops });
-    let scan =
-        (0..5_u8, prop::option::of(0..40_u8), 0..20_u32).prop_map(|(prefix, after, limit)| {
-            Step::Scan {
-                prefix,
-                after,
-                limit,
-            }
-        });
-    prop::collection::vec(
-        prop_oneof![12 => commit, 4 => scan, 1 => Just(Step::Reopen)],
-        1..60,
-    )
+    let scan = (0..5_u8, prop::option::of(0..40_u8), 0..20_u32).prop_map(|(prefix, after, limit)| Step::Scan {
+        prefix,
+        after,
+        limit,
+    });
+    prop::collection::vec(prop_oneof![12 => commit, 4 => scan, 1 => Just(Step::Reopen)], 1..60)
 }
 
 /// Ten keys under each of four prefixes.
@@ -511,63 +373,33 @@ async fn follows_a_map(mut at: Fixture, steps: Vec<Step>) {
                 if commit.check().is_err() {
                     continue;
                 }
-                let holds = |key: &Key| {
-                    model
-                        .get(key)
-                        .map_or(Revision::ZERO, |(revision, _)| *revision)
-                };
-                let broken = commit
-                    .guards
-                    .iter()
-                    .find(|guard| holds(&guard.key) != guard.revision);
-                let expected = broken.map_or(Outcome::Committed(revision.next()), |guard| {
-                    Outcome::Conflict(guard.key.clone())
-                });
+                let holds = |key: &Key| model.get(key).map_or(Revision::ZERO, |(revision, _)| *revision);
+                let broken = commit.guards.iter().find(|guard| holds(&guard.key) != guard.revision);
+                let expected =
+                    broken.map_or(Outcome::Committed(revision.next()), |guard| Outcome::Conflict(guard.key.clone()));
                 assert_eq!(at.kv.commit(commit.clone()).await.unwrap(), expected);
                 if let Outcome::Committed(new) = expected {
                     revision = new;
                     apply(&mut model, commit.ops, new);
                 }
             }
-            Step::Scan {
-                prefix,
-                after,
-                limit,
-            } => {
+            Step::Scan { prefix, after, limit } => {
                 let (prefix, after) = (prefix.to_string(), after.map(numbered));
-                let found = at
-                    .kv
-                    .scan(prefix.as_bytes(), after.as_ref().map(Key::as_bytes), limit)
-                    .await
-                    .unwrap()
-                    .1;
-                let expected = entries(&model)
-                    .filter(|entry| entry.key.as_bytes().starts_with(prefix.as_bytes()));
-                let expected = expected
-                    .filter(|entry| Some(&entry.key) > after.as_ref())
-                    .take(limit as usize);
+                let found = at.kv.scan(prefix.as_bytes(), after.as_ref().map(Key::as_bytes), limit).await.unwrap().1;
+                let expected = entries(&model).filter(|entry| entry.key.as_bytes().starts_with(prefix.as_bytes()));
+                let expected = expected.filter(|entry| Some(&entry.key) > after.as_ref()).take(limit as usize);
                 assert_eq!(found, expected.collect::<Vec<_>>());
             }
             Step::Reopen => at = at.reopened().await,
         }
     }
-    assert_eq!(
-        at.kv.scan(b"", None, 999).await.unwrap().1,
-        entries(&model).collect::<Vec<_>>()
-    );
+    assert_eq!(at.kv.scan(b"", None, 999).await.unwrap().1, entries(&model).collect::<Vec<_>>());
 }
 
-fn random_commit(
-    model: &Model,
-    guards: &[(u8, GuardKind)],
-    ops: &[(u8, Option<usize>)],
-    now: Revision,
-) -> Commit {
+fn random_commit(model: &Model, guards: &[(u8, GuardKind)], ops: &[(u8, Option<usize>)], now: Revision) -> Commit {
     let mut commit = Commit::default();
     for (number, kind) in guards {
-        let current = model
-            .get(&numbered(*number))
-            .map_or(Revision::ZERO, |(revision, _)| *revision);
+        let current = model.get(&numbered(*number)).map_or(Revision::ZERO, |(revision, _)| *revision);
         commit.guard(
             numbered(*number),
             match kind {
@@ -579,10 +411,7 @@ fn random_commit(
     }
     for (number, size) in ops {
         match size {
-            Some(size) => commit.put(
-                numbered(*number),
-                vec![(now.get() + u64::from(*number)) as u8; *size],
-            ),
+            Some(size) => commit.put(numbered(*number), vec![(now.get() + u64::from(*number)) as u8; *size]),
             None => commit.delete(numbered(*number)),
         }
     }
@@ -608,11 +437,7 @@ fn entries(model: &Model) -> impl Iterator<Item = Entry> {
 }
 
 fn run(test: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
-        .block_on(test);
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
 }
 
 proptest! {

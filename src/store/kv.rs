@@ -175,10 +175,7 @@ impl Commit {
                 Op::Delete(_) => 0,
             };
             if length > MAX_VALUE_BYTES {
-                return Err(Invalid::ValueTooLarge {
-                    key: op.key().clone(),
-                    length,
-                });
+                return Err(Invalid::ValueTooLarge { key: op.key().clone(), length });
             }
             bytes += length + op.key().as_bytes().len();
         }
@@ -194,9 +191,7 @@ fn first_duplicate(mut keys: Vec<&Key>) -> Result<(), Invalid> {
     keys.sort_unstable();
     for (one, next) in keys.iter().zip(keys.iter().skip(1)) {
         if one == next {
-            return Err(Invalid::DuplicateKey {
-                key: (*one).clone(),
-            });
+            return Err(Invalid::DuplicateKey { key: (*one).clone() });
         }
     }
     Ok(())
@@ -221,9 +216,7 @@ pub enum KvError {
     #[error("it is not known whether the write is durable")]
     Unknown(#[source] Stopped),
     /// Nothing was written, as the disk is nearly full.
-    #[error(
-        "the store refuses writes: {free_bytes} bytes are free on its disk, and it keeps {floor_bytes} in reserve"
-    )]
+    #[error("the store refuses writes: {free_bytes} bytes are free on its disk, and it keeps {floor_bytes} in reserve")]
     Full {
         /// What is left on the file system.
         free_bytes: u64,
@@ -349,10 +342,7 @@ pub type Snapshot<T> = (Revision, T);
 /// The seam itself.
 pub trait Kv: Send + Sync {
     /// One linearizable, durable snapshot of the keys, in the order asked for; `None` where there is none.
-    fn get(
-        &self,
-        keys: &[Key],
-    ) -> impl Future<Output = Result<Snapshot<Vec<Option<Entry>>>, KvError>> + Send;
+    fn get(&self, keys: &[Key]) -> impl Future<Output = Result<Snapshot<Vec<Option<Entry>>>, KvError>> + Send;
 
     /// The first `limit` entries under a prefix in the order of their keys, after `after` (a whole key) if given.
     fn scan(
@@ -388,12 +378,7 @@ impl Kv for Backend {
         }
     }
 
-    async fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: u32,
-    ) -> Result<Snapshot<Vec<Entry>>, KvError> {
+    async fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: u32) -> Result<Snapshot<Vec<Entry>>, KvError> {
         match self {
             Self::Memory(kv) => kv.scan(prefix, after, limit).await,
             Self::Sled(kv) => kv.scan(prefix, after, limit).await,

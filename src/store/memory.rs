@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     kv::{
-        Commit, Entry, Invalid, Key, Kv, KvError, MAX_GET_KEYS, MAX_SCAN_ENTRIES, Op, Outcome,
-        Revision, Snapshot, Stopped,
+        Commit, Entry, Invalid, Key, Kv, KvError, MAX_GET_KEYS, MAX_SCAN_ENTRIES, Op, Outcome, Revision, Snapshot,
+        Stopped,
     },
     progress::Progress,
     watch::{ChangeStream, Ring},
@@ -45,26 +45,14 @@ impl Kv for MemoryKv {
             return Err(Invalid::TooManyKeys { count: keys.len() }.into());
         }
         let state = self.lock();
-        Ok((
-            state.revision,
-            keys.iter()
-                .map(|key| state.entries.get(key).cloned())
-                .collect(),
-        ))
+        Ok((state.revision, keys.iter().map(|key| state.entries.get(key).cloned()).collect()))
     }
 
-    async fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: u32,
-    ) -> Result<Snapshot<Vec<Entry>>, KvError> {
+    async fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: u32) -> Result<Snapshot<Vec<Entry>>, KvError> {
         let state = self.lock();
         let start = after.filter(|after| *after >= prefix).unwrap_or(prefix);
         let entries = match Key::new(start.to_vec()) {
-            Ok(start) => state
-                .entries
-                .range((Bound::Included(start), Bound::Unbounded)),
+            Ok(start) => state.entries.range((Bound::Included(start), Bound::Unbounded)),
             Err(Invalid::EmptyKey) => state.entries.range::<Key, _>(..),
             Err(error) => return Err(error.into()),
         };
@@ -83,10 +71,7 @@ impl Kv for MemoryKv {
         let mut state = self.lock();
         self.writable()?;
         for guard in commit.guards {
-            let current = state
-                .entries
-                .get(&guard.key)
-                .map_or(Revision::ZERO, |entry| entry.revision);
+            let current = state.entries.get(&guard.key).map_or(Revision::ZERO, |entry| entry.revision);
             if current != guard.revision {
                 return Ok(Outcome::Conflict(guard.key));
             }
@@ -96,11 +81,7 @@ impl Kv for MemoryKv {
         for op in &commit.ops {
             match op {
                 Op::Put(key, value) => {
-                    let entry = Entry {
-                        key: key.clone(),
-                        revision,
-                        value: value.clone(),
-                    };
+                    let entry = Entry { key: key.clone(), revision, value: value.clone() };
                     state.entries.insert(key.clone(), entry);
                 }
                 Op::Delete(key) => drop(state.entries.remove(key)),

@@ -22,12 +22,7 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(durable: Revision) -> Self {
-        Self {
-            mark: watch::Sender::new(Mark {
-                durable,
-                stopped: None,
-            }),
-        }
+        Self { mark: watch::Sender::new(Mark { durable, stopped: None }) }
     }
 
     pub(super) fn mark(&self) -> Mark {
@@ -70,15 +65,10 @@ impl Progress {
             return Ok(now);
         }
         let mut marks = self.subscribe();
-        let mark = marks
-            .wait_for(|mark| mark.durable >= revision || mark.stopped.is_some())
-            .await;
+        let mark = marks.wait_for(|mark| mark.durable >= revision || mark.stopped.is_some()).await;
         match mark.as_deref() {
             Ok(Mark { durable, .. }) if *durable >= revision => Ok(*durable),
-            Ok(Mark {
-                stopped: Some(reason),
-                ..
-            }) => Err(reason.clone()),
+            Ok(Mark { stopped: Some(reason), .. }) => Err(reason.clone()),
             // The sender lives in `self`, so neither can happen.
             Ok(Mark { stopped: None, .. }) | Err(_) => Err(Stopped::Closed),
         }
@@ -87,8 +77,6 @@ impl Progress {
     pub(super) async fn stopped(&self) -> Stopped {
         let mut marks = self.subscribe();
         let mark = marks.wait_for(|mark| mark.stopped.is_some()).await;
-        mark.ok()
-            .and_then(|mark| mark.stopped.clone())
-            .unwrap_or(Stopped::Closed)
+        mark.ok().and_then(|mark| mark.stopped.clone()).unwrap_or(Stopped::Closed)
     }
 }

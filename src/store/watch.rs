@@ -67,13 +67,7 @@ pub(super) struct Ring {
 impl Ring {
     /// An empty ring of a store whose last commit was `durable`.
     pub(super) fn new(durable: Revision) -> Self {
-        Self {
-            inner: Mutex::new(Inner {
-                changes: VecDeque::new(),
-                bytes: 0,
-                oldest: durable.next(),
-            }),
-        }
+        Self { inner: Mutex::new(Inner { changes: VecDeque::new(), bytes: 0, oldest: durable.next() }) }
     }
 
     /// Call in the order of revisions, each only once durable.
@@ -81,11 +75,7 @@ impl Ring {
         let bytes = ops.iter().map(op_bytes).sum();
         let mut inner = self.lock();
         inner.bytes += bytes;
-        inner.changes.push_back(Arc::new(Committed {
-            revision,
-            ops,
-            bytes,
-        }));
+        inner.changes.push_back(Arc::new(Committed { revision, ops, bytes }));
         while inner.changes.len() > MAX_CHANGES || inner.bytes > MAX_RING_BYTES {
             let Some(gone) = inner.changes.pop_front() else {
                 break;
@@ -95,37 +85,19 @@ impl Ring {
         }
     }
 
-    pub(super) fn watch(
-        self: &Arc<Self>,
-        progress: &Progress,
-        prefix: &[u8],
-        from: Revision,
-    ) -> ChangeStream {
+    pub(super) fn watch(self: &Arc<Self>, progress: &Progress, prefix: &[u8], from: Revision) -> ChangeStream {
         let marks = progress.subscribe();
-        let next = if from == Revision::ZERO {
-            marks.borrow().durable.next()
-        } else {
-            from
-        };
-        ChangeStream {
-            ring: Arc::clone(self),
-            marks,
-            prefix: Bytes::copy_from_slice(prefix),
-            next,
-        }
+        let next = if from == Revision::ZERO { marks.borrow().durable.next() } else { from };
+        ChangeStream { ring: Arc::clone(self), marks, prefix: Bytes::copy_from_slice(prefix), next }
     }
 
     /// The change at `from` or the first one after it.
     fn at(&self, from: Revision) -> Result<Option<Arc<Committed>>, WatchError> {
         let inner = self.lock();
         if from < inner.oldest {
-            return Err(WatchError::Compacted {
-                oldest: inner.oldest,
-            });
+            return Err(WatchError::Compacted { oldest: inner.oldest });
         }
-        let index = inner
-            .changes
-            .partition_point(|change| change.revision < from);
+        let index = inner.changes.partition_point(|change| change.revision < from);
         Ok(inner.changes.get(index).map(Arc::clone))
     }
 
@@ -161,10 +133,7 @@ impl ChangeStream {
                 self.next = committed.revision.next();
                 let ops = self.under_prefix(&committed.ops);
                 if !ops.is_empty() {
-                    return Ok(Change {
-                        revision: committed.revision,
-                        ops,
-                    });
+                    return Ok(Change { revision: committed.revision, ops });
                 }
             }
             if stopped || self.marks.changed().await.is_err() {

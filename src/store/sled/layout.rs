@@ -50,28 +50,17 @@ struct Found {
 }
 
 pub(super) fn backend_error(error: &::sled::Error) -> Corrupt {
-    Corrupt::Backend {
-        cause: Arc::from(error.to_string()),
-    }
+    Corrupt::Backend { cause: Arc::from(error.to_string()) }
 }
 
 pub(super) fn head(tree: &::sled::Tree) -> Result<Head, Corrupt> {
     let Some(bytes) = tree.get(HEAD_KEY).map_err(|error| backend_error(&error))? else {
         return Ok(Head::default());
     };
-    let damaged = || Corrupt::Envelope {
-        key: displayable(HEAD_KEY),
-    };
+    let damaged = || Corrupt::Envelope { key: displayable(HEAD_KEY) };
     let sealed = unseal(HEAD_KEY, &bytes)?;
-    let entries = sealed
-        .payload
-        .first_chunk::<8>()
-        .filter(|_| sealed.schema == HEAD)
-        .ok_or_else(damaged)?;
-    Ok(Head {
-        revision: sealed.revision,
-        entries: u64::from_be_bytes(*entries),
-    })
+    let entries = sealed.payload.first_chunk::<8>().filter(|_| sealed.schema == HEAD).ok_or_else(damaged)?;
+    Ok(Head { revision: sealed.revision, entries: u64::from_be_bytes(*entries) })
 }
 
 pub(super) fn get(tree: &::sled::Tree, key: &Key) -> Result<Option<Entry>, Corrupt> {
@@ -127,11 +116,7 @@ pub(super) fn verify(tree: &::sled::Tree) -> Result<(), Corrupt> {
             _ => return Err(Corrupt::ForeignKey),
         }
     }
-    if found == expected {
-        Ok(())
-    } else {
-        Err(Corrupt::Count { expected, found })
-    }
+    if found == expected { Ok(()) } else { Err(Corrupt::Count { expected, found }) }
 }
 
 /// A commit whose guards hold, ready to be applied.
@@ -143,22 +128,14 @@ pub(super) struct Plan {
 }
 
 /// Compares the guards with what is there and lays out the records; `Err` names the key whose guard does not hold.
-pub(super) fn plan(
-    tree: &::sled::Tree,
-    head: Head,
-    commit: &Commit,
-) -> Result<Result<Plan, Key>, Corrupt> {
+pub(super) fn plan(tree: &::sled::Tree, head: Head, commit: &Commit) -> Result<Result<Plan, Key>, Corrupt> {
     for guard in &commit.guards {
         if found(tree, &guard.key)?.revision != guard.revision {
             return Ok(Err(guard.key.clone()));
         }
     }
     let revision = head.revision.next();
-    let mut plan = Plan {
-        batch: ::sled::Batch::default(),
-        head: Head { revision, ..head },
-        deleted: Vec::new(),
-    };
+    let mut plan = Plan { batch: ::sled::Batch::default(), head: Head { revision, ..head }, deleted: Vec::new() };
     for op in &commit.ops {
         let old = found(tree, op.key())?;
         match op {
@@ -213,16 +190,8 @@ fn found(tree: &::sled::Tree, key: &Key) -> Result<Found, Corrupt> {
         return Ok(Found::default());
     };
     let sealed = unseal(&at, &bytes)?;
-    let chunks = if sealed.schema == CHUNKED {
-        chunk_count(chunked_length(key, &sealed)?)
-    } else {
-        0
-    };
-    Ok(Found {
-        revision: sealed.revision,
-        exists: true,
-        chunks,
-    })
+    let chunks = if sealed.schema == CHUNKED { chunk_count(chunked_length(key, &sealed)?) } else { 0 };
+    Ok(Found { revision: sealed.revision, exists: true, chunks })
 }
 
 /// Puts the value together. Chunks carry the revision of their entry, so parts of two commits never mix.
@@ -230,11 +199,7 @@ fn entry(tree: &::sled::Tree, key: Key, sealed: Sealed) -> Result<Entry, Corrupt
     let revision = sealed.revision;
     match sealed.schema {
         WHOLE => {
-            return Ok(Entry {
-                key,
-                revision,
-                value: sealed.payload,
-            });
+            return Ok(Entry { key, revision, value: sealed.payload });
         }
         CHUNKED => {}
         _ => return Err(Corrupt::Envelope { key }),
@@ -251,22 +216,11 @@ fn entry(tree: &::sled::Tree, key: Key, sealed: Sealed) -> Result<Entry, Corrupt
         }
         value.extend_from_slice(&chunk.payload);
     }
-    if value.len() == length {
-        Ok(Entry {
-            key,
-            revision,
-            value: value.freeze(),
-        })
-    } else {
-        Err(Corrupt::Chunk { key })
-    }
+    if value.len() == length { Ok(Entry { key, revision, value: value.freeze() }) } else { Err(Corrupt::Chunk { key }) }
 }
 
 fn chunked_length(key: &Key, sealed: &Sealed) -> Result<usize, Corrupt> {
-    let length = sealed
-        .payload
-        .first_chunk::<4>()
-        .ok_or_else(|| Corrupt::Envelope { key: key.clone() })?;
+    let length = sealed.payload.first_chunk::<4>().ok_or_else(|| Corrupt::Envelope { key: key.clone() })?;
     Ok(u32::from_be_bytes(*length) as usize)
 }
 
@@ -305,28 +259,15 @@ fn unseal(at: &[u8], record: &[u8]) -> Result<Sealed, Corrupt> {
         let (envelope, payload) = record.split_first_chunk::<ENVELOPE_BYTES>()?;
         let [schema, r0, r1, r2, r3, r4, r5, r6, r7, c0, c1, c2, c3] = *envelope;
         let revision = Revision::new(u64::from_be_bytes([r0, r1, r2, r3, r4, r5, r6, r7]));
-        Some((
-            schema,
-            revision,
-            u32::from_be_bytes([c0, c1, c2, c3]),
-            payload,
-        ))
+        Some((schema, revision, u32::from_be_bytes([c0, c1, c2, c3]), payload))
     };
     let Some((schema, revision, sum, payload)) = envelope() else {
-        return Err(Corrupt::Envelope {
-            key: displayable(at),
-        });
+        return Err(Corrupt::Envelope { key: displayable(at) });
     };
     if checksum(at, schema, revision, payload) != sum {
-        return Err(Corrupt::Checksum {
-            key: displayable(at),
-        });
+        return Err(Corrupt::Checksum { key: displayable(at) });
     }
-    Ok(Sealed {
-        schema,
-        revision,
-        payload: Bytes::copy_from_slice(payload),
-    })
+    Ok(Sealed { schema, revision, payload: Bytes::copy_from_slice(payload) })
 }
 
 fn checksum(at: &[u8], schema: u8, revision: Revision, payload: &[u8]) -> u32 {

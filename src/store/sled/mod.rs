@@ -12,6 +12,8 @@ mod layout;
 mod open;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod torture;
 mod watermark;
 mod writer;
 
@@ -34,8 +36,8 @@ pub use self::open::{Damage, OpenError, SledOptions};
 use self::writer::Request;
 use super::{
     kv::{
-        Commit, Corrupt, Entry, Invalid, Key, Kv, KvError, MAX_GET_KEYS, MAX_SCAN_ENTRIES, Outcome,
-        Revision, Snapshot, Stopped,
+        Commit, Corrupt, Entry, Invalid, Key, Kv, KvError, MAX_GET_KEYS, MAX_SCAN_ENTRIES, Outcome, Revision, Snapshot,
+        Stopped,
     },
     progress::Progress,
     watch::{ChangeStream, Ring},
@@ -95,19 +97,9 @@ impl SledKv {
             fail_next_sync: std::sync::atomic::AtomicBool::new(false),
             _lock_file: opened.lock_file,
         });
-        let (requests, threads) =
-            writer::spawn(&shared, opened.head, opened.watermark).map_err(|source| {
-                OpenError::Io {
-                    doing: "start the threads of",
-                    dir: dir.to_owned(),
-                    source,
-                }
-            })?;
-        Ok(Self {
-            shared,
-            requests: Mutex::new(Some(requests)),
-            threads: Mutex::new(threads),
-        })
+        let (requests, threads) = writer::spawn(&shared, opened.head, opened.watermark)
+            .map_err(|source| OpenError::Io { doing: "start the threads of", dir: dir.to_owned(), source })?;
+        Ok(Self { shared, requests: Mutex::new(Some(requests)), threads: Mutex::new(threads) })
     }
 }
 
@@ -123,21 +115,13 @@ impl Kv for SledKv {
     }
 
     /// Runs on a thread for blocking work, as it may read a thousand entries from the disk.
-    async fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: u32,
-    ) -> Result<Snapshot<Vec<Entry>>, KvError> {
+    async fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: u32) -> Result<Snapshot<Vec<Entry>>, KvError> {
         let shared = Arc::clone(&self.shared);
         let (prefix, after) = (prefix.to_vec(), after.map(<[u8]>::to_vec));
         let limit = limit.min(MAX_SCAN_ENTRIES);
-        let scan =
-            tokio::task::spawn_blocking(move || shared.scan(&prefix, after.as_deref(), limit));
+        let scan = tokio::task::spawn_blocking(move || shared.scan(&prefix, after.as_deref(), limit));
         // The task cannot panic; it is cancelled only if the runtime is being torn down.
-        let touched = scan
-            .await
-            .map_err(|_| KvError::NotApplied(Stopped::Closed))??;
+        let touched = scan.await.map_err(|_| KvError::NotApplied(Stopped::Closed))??;
         self.shared.once_durable(touched).await
     }
 
@@ -148,17 +132,11 @@ impl Kv for SledKv {
             return Err(KvError::NotApplied(self.stop_reason()));
         };
         let (reply, answer) = oneshot::channel();
-        if requests
-            .send(Request::Commit { commit, reply })
-            .await
-            .is_err()
-        {
+        if requests.send(Request::Commit { commit, reply }).await.is_err() {
             return Err(KvError::NotApplied(self.stop_reason()));
         }
         drop(requests);
-        answer
-            .await
-            .unwrap_or_else(|_| Err(KvError::Unknown(self.stop_reason())))
+        answer.await.unwrap_or_else(|_| Err(KvError::Unknown(self.stop_reason())))
     }
 
     fn watch(&self, prefix: &[u8], from: Revision) -> ChangeStream {
@@ -188,11 +166,7 @@ impl SledKv {
     }
 
     fn stop_reason(&self) -> Stopped {
-        self.shared
-            .progress
-            .mark()
-            .stopped
-            .unwrap_or(Stopped::Closed)
+        self.shared.progress.mark().stopped.unwrap_or(Stopped::Closed)
     }
 }
 
@@ -200,82 +174,45 @@ impl SledKv {
 impl Drop for SledKv {
     fn drop(&mut self) {
         drop(lock(&self.requests).take());
-        std::mem::take(&mut *lock(&self.threads))
-            .into_iter()
-            .for_each(join);
+        std::mem::take(&mut *lock(&self.threads)).into_iter().for_each(join);
     }
 }
 
 impl fmt::Debug for SledKv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SledKv")
-            .field("mark", &self.shared.progress.mark())
-            .finish_non_exhaustive()
+        f.debug_struct("SledKv").field("mark", &self.shared.progress.mark()).finish_non_exhaustive()
     }
 }
 
 impl Shared {
     fn get(&self, keys: &[Key]) -> Result<Touched<Vec<Option<Entry>>>, KvError> {
         let _snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
-        let read = || {
-            keys.iter()
-                .map(|key| layout::get(&self.tree, key))
-                .collect::<Result<Vec<_>, _>>()
-        };
+        let read = || keys.iter().map(|key| layout::get(&self.tree, key)).collect::<Result<Vec<_>, _>>();
         let data = caught(read).map_err(KvError::Corrupt)?;
         let deleted = lock(&self.deleted);
         let revision = |(key, entry): (&Key, &Option<Entry>)| match entry {
             Some(entry) => entry.revision,
             None => deleted.get(key).copied().unwrap_or_default(),
         };
-        let newest = keys
-            .iter()
-            .zip(&data)
-            .map(revision)
-            .max()
-            .unwrap_or_default();
+        let newest = keys.iter().zip(&data).map(revision).max().unwrap_or_default();
         drop(deleted);
-        Ok(Touched {
-            data,
-            newest,
-            as_of: self.applied(),
-        })
+        Ok(Touched { data, newest, as_of: self.applied() })
     }
 
-    fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&[u8]>,
-        limit: u32,
-    ) -> Result<Touched<Vec<Entry>>, KvError> {
+    fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: u32) -> Result<Touched<Vec<Entry>>, KvError> {
         let _snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
-        let data =
-            caught(|| layout::scan(&self.tree, prefix, after, limit)).map_err(KvError::Corrupt)?;
+        let data = caught(|| layout::scan(&self.tree, prefix, after, limit)).map_err(KvError::Corrupt)?;
         // Deletions elsewhere under the prefix may be among these; waiting for them too is harmless.
         let deleted = lock(&self.deleted);
-        let gone = deleted
-            .iter()
-            .filter(|(key, _)| key.as_bytes().starts_with(prefix))
-            .map(|(_, revision)| *revision);
-        let newest = gone
-            .chain(data.iter().map(|entry| entry.revision))
-            .max()
-            .unwrap_or_default();
+        let gone = deleted.iter().filter(|(key, _)| key.as_bytes().starts_with(prefix)).map(|(_, revision)| *revision);
+        let newest = gone.chain(data.iter().map(|entry| entry.revision)).max().unwrap_or_default();
         drop(deleted);
-        Ok(Touched {
-            data,
-            newest,
-            as_of: self.applied(),
-        })
+        Ok(Touched { data, newest, as_of: self.applied() })
     }
 
     /// Nothing that the data depends on was changed between `newest` and `as_of`, so any revision between is true.
     async fn once_durable<T>(&self, touched: Touched<T>) -> Result<Snapshot<T>, KvError> {
-        let durable = self
-            .progress
-            .reached(touched.newest)
-            .await
-            .map_err(KvError::Unknown)?;
+        let durable = self.progress.reached(touched.newest).await.map_err(KvError::Unknown)?;
         Ok((durable.min(touched.as_of), touched.data))
     }
 
@@ -289,10 +226,7 @@ impl Shared {
         }
         let floor_bytes = self.min_free_bytes;
         match free_bytes(&self.log_file) {
-            Ok(free_bytes) if free_bytes < floor_bytes => Err(KvError::Full {
-                free_bytes,
-                floor_bytes,
-            }),
+            Ok(free_bytes) if free_bytes < floor_bytes => Err(KvError::Full { free_bytes, floor_bytes }),
             // A file system that cannot tell is asked by writing to it.
             Ok(_) | Err(_) => Ok(()),
         }
@@ -308,13 +242,8 @@ fn free_bytes(file: &File) -> std::io::Result<u64> {
 /// sled answers some damage with a panic; here it becomes the error that it is.
 fn caught<T>(read: impl FnOnce() -> Result<T, Corrupt>) -> Result<T, Corrupt> {
     panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
-        let said = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or(panic.downcast_ref::<&str>().copied());
-        Err(Corrupt::Backend {
-            cause: Arc::from(said.unwrap_or("it panicked")),
-        })
+        let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(Corrupt::Backend { cause: Arc::from(said.unwrap_or("it panicked")) })
     })
 }
 

@@ -17,9 +17,9 @@ use super::{
 use crate::store::kv::{Corrupt, Revision};
 
 const LOCK_FILE: &str = "lock";
-const WATERMARK_FILE: &str = "watermark";
+pub(super) const WATERMARK_FILE: &str = "watermark";
 /// Named by sled.
-const LOG_FILE: &str = "db";
+pub(super) const LOG_FILE: &str = "db";
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -32,14 +32,11 @@ pub struct SledOptions {
 
 impl Default for SledOptions {
     fn default() -> Self {
-        Self {
-            cache_bytes: 128 << 20,
-            min_free_bytes: 128 << 20,
-        }
+        Self { cache_bytes: 128 << 20, min_free_bytes: 128 << 20 }
     }
 }
 
-/// Why a store was not opened. The files are as they were.
+/// Why a store was not opened. Nothing was re-created.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
@@ -66,7 +63,7 @@ pub enum OpenError {
     },
     /// Acknowledged data is missing or unreadable.
     #[error(
-        "the store in {} is damaged and was left as it is; move it away and run `kiwispray restore` with your last backup",
+        "the store in {} is damaged and is not used; keep its files, and bring back your last backup with `kiwispray restore`",
         dir.display()
     )]
     Damaged {
@@ -121,49 +118,29 @@ pub(super) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, OpenErro
     }
     let tree = open_sled(dir, options)?;
     let head = caught(|| layout::head(&tree)).map_err(|corrupt| damaged(dir, corrupt.into()))?;
-    let log_file = File::options()
-        .read(true)
-        .write(true)
-        .open(dir.join(LOG_FILE));
+    let log_file = File::options().read(true).write(true).open(dir.join(LOG_FILE));
     let log_file = log_file.map_err(|source| failed("open", dir, source))?;
     match &found {
-        Some((_, watermark)) => {
-            prove(&tree, head, *watermark).map_err(|damage| damaged(dir, damage))?
-        }
+        Some((_, watermark)) => prove(&tree, head, *watermark).map_err(|damage| damaged(dir, damage))?,
         None if head.revision > Revision::ZERO => return Err(damaged(dir, Damage::NoWatermark)),
         None => {}
     }
     // After a kill the log may be only in the kernel's cache. Whoever reads it from here on must be able to rely on it.
     caught(|| tree.flush().map_err(|error| layout::backend_error(&error)))
         .map_err(|corrupt| damaged(dir, corrupt.into()))?;
-    let synced = log_file
-        .sync_all()
-        .and_then(|()| File::open(dir)?.sync_all());
+    let synced = log_file.sync_all().and_then(|()| File::open(dir)?.sync_all());
     synced.map_err(|source| failed("sync", dir, source))?;
-    let watermark = open_watermark(dir, found, head)
-        .map_err(|source| failed("write the watermark of", dir, source))?;
-    Ok(Opened {
-        tree,
-        head,
-        log_file,
-        watermark,
-        lock_file,
-    })
+    let watermark = open_watermark(dir, found, head).map_err(|source| failed("write the watermark of", dir, source))?;
+    Ok(Opened { tree, head, log_file, watermark, lock_file })
 }
 
 /// Before everything else: a second process must not even look at sled's files.
 fn lock(dir: &Path) -> Result<File, OpenError> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(dir.join(LOCK_FILE));
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE));
     let file = file.map_err(|source| failed("lock", dir, source))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-            dir: dir.to_owned(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(failed("lock", dir, source)),
     }
 }
@@ -184,9 +161,7 @@ fn remove_unfinished(dir: &Path) -> io::Result<()> {
 fn read_watermark(dir: &Path) -> Result<Option<(WatermarkFile, Watermark)>, OpenError> {
     match WatermarkFile::open(&dir.join(WATERMARK_FILE)) {
         Ok(found) => Ok(found),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(damaged(dir, Damage::BadWatermark))
-        }
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(damaged(dir, Damage::BadWatermark)),
         Err(source) => Err(failed("read the watermark of", dir, source)),
     }
 }
@@ -211,14 +186,10 @@ fn open_sled(dir: &Path, options: &SledOptions) -> Result<::sled::Db, OpenError>
     match (opened, io_error) {
         (Ok(tree), _) => Ok(tree),
         (Err(_), Some(error)) if error.kind() == io::ErrorKind::StorageFull => {
-            Err(OpenError::DiskFull {
-                dir: dir.to_owned(),
-            })
+            Err(OpenError::DiskFull { dir: dir.to_owned() })
         }
         // sled reports some damage as an error of reading, and no errno stands behind it.
-        (Err(_), Some(source)) if source.raw_os_error().is_some() => {
-            Err(failed("open", dir, source))
-        }
+        (Err(_), Some(source)) if source.raw_os_error().is_some() => Err(failed("open", dir, source)),
         (Err(corrupt), _) => Err(damaged(dir, corrupt.into())),
     }
 }
@@ -226,10 +197,7 @@ fn open_sled(dir: &Path, options: &SledOptions) -> Result<::sled::Db, OpenError>
 /// After anything but a regular close everything is read once: that is when files are damaged.
 fn prove(tree: &::sled::Tree, head: Head, watermark: Watermark) -> Result<(), Damage> {
     if head.revision < watermark.revision {
-        return Err(Damage::Behind {
-            found: head.revision,
-            acknowledged: watermark.revision,
-        });
+        return Err(Damage::Behind { found: head.revision, acknowledged: watermark.revision });
     }
     if watermark.closed && head.revision == watermark.revision {
         return Ok(());
@@ -237,37 +205,21 @@ fn prove(tree: &::sled::Tree, head: Head, watermark: Watermark) -> Result<(), Da
     Ok(caught(|| layout::verify(tree))?)
 }
 
-fn open_watermark(
-    dir: &Path,
-    found: Option<(WatermarkFile, Watermark)>,
-    head: Head,
-) -> io::Result<WatermarkFile> {
+fn open_watermark(dir: &Path, found: Option<(WatermarkFile, Watermark)>, head: Head) -> io::Result<WatermarkFile> {
     let Some((mut file, _)) = found else {
         return WatermarkFile::create(&dir.join(WATERMARK_FILE));
     };
-    file.write(Watermark {
-        revision: head.revision,
-        closed: false,
-    })?;
+    file.write(Watermark { revision: head.revision, closed: false })?;
     Ok(file)
 }
 
 fn failed(doing: &'static str, dir: &Path, source: io::Error) -> OpenError {
     if source.kind() == io::ErrorKind::StorageFull {
-        return OpenError::DiskFull {
-            dir: dir.to_owned(),
-        };
+        return OpenError::DiskFull { dir: dir.to_owned() };
     }
-    OpenError::Io {
-        doing,
-        dir: dir.to_owned(),
-        source,
-    }
+    OpenError::Io { doing, dir: dir.to_owned(), source }
 }
 
 fn damaged(dir: &Path, damage: Damage) -> OpenError {
-    OpenError::Damaged {
-        dir: dir.to_owned(),
-        source: damage,
-    }
+    OpenError::Damaged { dir: dir.to_owned(), source: damage }
 }

@@ -45,10 +45,7 @@ impl WatermarkFile {
             Err(error) => return Err(error),
         };
         let slots = [read_slot(&file, 0)?, read_slot(&file, 1)?];
-        let newest = slots
-            .into_iter()
-            .flatten()
-            .max_by_key(|(sequence, _)| *sequence);
+        let newest = slots.into_iter().flatten().max_by_key(|(sequence, _)| *sequence);
         let (sequence, watermark) = newest.ok_or(io::ErrorKind::InvalidData)?;
         Ok(Some((Self { file, sequence }, watermark)))
     }
@@ -56,18 +53,10 @@ impl WatermarkFile {
     /// Makes the file of a new store, whole or not at all.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         let unfinished = path.with_extension("new");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&unfinished)?;
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&unfinished)?;
         file.write_all_at(&[0; 2 * SLOT_BYTES as usize], 0)?;
         let mut this = Self { file, sequence: 0 };
-        this.write(Watermark {
-            revision: Revision::ZERO,
-            closed: false,
-        })?;
+        this.write(Watermark { revision: Revision::ZERO, closed: false })?;
         this.file.sync_all()?;
         fs::rename(&unfinished, path)?;
         if let Some(folder) = path.parent() {
@@ -85,8 +74,7 @@ impl WatermarkFile {
         record.put_u64(watermark.revision.get());
         record.put_u8(u8::from(watermark.closed));
         record.put_u32(crc32c::crc32c(&record));
-        self.file
-            .write_all_at(&record, (self.sequence % 2) * SLOT_BYTES)?;
+        self.file.write_all_at(&record, (self.sequence % 2) * SLOT_BYTES)?;
         self.file.sync_data()
     }
 }
@@ -110,13 +98,7 @@ fn parse(record: &[u8]) -> Option<(u64, Watermark)> {
     let (sequence, rest) = rest.split_first_chunk::<8>()?;
     let (revision, rest) = rest.split_first_chunk::<8>()?;
     let revision = Revision::new(u64::from_be_bytes(*revision));
-    Some((
-        u64::from_be_bytes(*sequence),
-        Watermark {
-            revision,
-            closed: rest == [1],
-        },
-    ))
+    Some((u64::from_be_bytes(*sequence), Watermark { revision, closed: rest == [1] }))
 }
 
 #[derive(Debug, Default)]
@@ -136,15 +118,8 @@ pub(super) struct Pacer {
 
 impl Pacer {
     pub(super) fn new(written: Revision) -> Self {
-        let state = State {
-            wanted: written,
-            written,
-            ..State::default()
-        };
-        Self {
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        }
+        let state = State { wanted: written, written, ..State::default() };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
     /// Call only once `revision` is durable. Does not wait.
@@ -156,10 +131,7 @@ impl Pacer {
     /// Waits until everything handed over is on the disk.
     pub(super) fn settled(&self) -> Result<(), Stopped> {
         let waiting = |state: &mut State| state.failed.is_none() && state.written < state.wanted;
-        let state = self
-            .changed
-            .wait_while(self.lock(), waiting)
-            .unwrap_or_else(PoisonError::into_inner);
+        let state = self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
         match &state.failed {
             Some(reason) => Err(reason.clone()),
             None => Ok(()),
@@ -176,28 +148,19 @@ impl Pacer {
     pub(super) fn run(&self, mut file: WatermarkFile) -> WatermarkFile {
         loop {
             let idle = |state: &mut State| !state.ending && state.wanted == state.written;
-            let state = self
-                .changed
-                .wait_while(self.lock(), idle)
-                .unwrap_or_else(PoisonError::into_inner);
+            let state = self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
             let revision = state.wanted;
             if revision == state.written || state.failed.is_some() {
                 return file;
             }
             drop(state);
-            let result = file.write(Watermark {
-                revision,
-                closed: false,
-            });
+            let result = file.write(Watermark { revision, closed: false });
             let mut state = self.lock();
             match result {
                 Ok(()) => state.written = revision,
                 Err(error) => {
                     let cause = error.to_string().into();
-                    state.failed = Some(Stopped::Failed {
-                        doing: "writing the watermark",
-                        cause,
-                    });
+                    state.failed = Some(Stopped::Failed { doing: "writing the watermark", cause });
                 }
             }
             drop(state);

@@ -56,35 +56,22 @@ pub(super) fn spawn(
     let (apply, applied) = sync_channel(MAX_BATCH);
     let writer = {
         let shared = Arc::clone(shared);
-        thread::Builder::new()
-            .name("store-write".to_owned())
-            .spawn(move || {
-                guarded(&shared, "the writing thread", || {
-                    write(&shared, head, waiting, &apply)
-                });
-            })?
+        thread::Builder::new().name("store-write".to_owned()).spawn(move || {
+            guarded(&shared, "the writing thread", || write(&shared, head, waiting, &apply));
+        })?
     };
     let flusher = {
         let shared = Arc::clone(shared);
-        thread::Builder::new()
-            .name("store-flush".to_owned())
-            .spawn(move || {
-                guarded(&shared, "the flushing thread", || {
-                    flush(&shared, head.revision, &applied, file)
-                });
-                // After a panic as well as at the regular end: whoever waits is told.
-                shared.progress.stop(Stopped::Closed);
-            })?
+        thread::Builder::new().name("store-flush".to_owned()).spawn(move || {
+            guarded(&shared, "the flushing thread", || flush(&shared, head.revision, &applied, file));
+            // After a panic as well as at the regular end: whoever waits is told.
+            shared.progress.stop(Stopped::Closed);
+        })?
     };
     Ok((requests, vec![writer, flusher]))
 }
 
-fn write(
-    shared: &Shared,
-    mut head: Head,
-    mut waiting: mpsc::Receiver<Request>,
-    apply: &SyncSender<Applied>,
-) {
+fn write(shared: &Shared, mut head: Head, mut waiting: mpsc::Receiver<Request>, apply: &SyncSender<Applied>) {
     while let Some(request) = waiting.blocking_recv() {
         let Request::Commit { commit, reply } = request else {
             waiting.close();
@@ -97,11 +84,7 @@ fn write(
                 match apply_plan(shared, plan) {
                     // The flusher always receives; should it be gone, the dropped reply says so.
                     Ok(()) => {
-                        drop(apply.send(Applied {
-                            revision,
-                            ops: commit.ops,
-                            reply,
-                        }));
+                        drop(apply.send(Applied { revision, ops: commit.ops, reply }));
                         continue;
                     }
                     Err(reason) => Err(KvError::Unknown(reason)),
@@ -126,18 +109,10 @@ fn plan(shared: &Shared, head: Head, commit: &Commit) -> Result<Plan, Result<Out
 
 fn apply_plan(shared: &Shared, plan: Plan) -> Result<(), Stopped> {
     let revision = plan.head.revision;
-    let _snapshot = shared
-        .snapshot
-        .write()
-        .unwrap_or_else(PoisonError::into_inner);
+    let _snapshot = shared.snapshot.write().unwrap_or_else(PoisonError::into_inner);
     // Before the batch, so that they are there even if only half of it is applied.
     lock(&shared.deleted).extend(plan.deleted.into_iter().map(|key| (key, revision)));
-    let apply = || {
-        shared
-            .tree
-            .apply_batch(plan.batch)
-            .map_err(|error| layout::backend_error(&error))
-    };
+    let apply = || shared.tree.apply_batch(plan.batch).map_err(|error| layout::backend_error(&error));
     caught(apply).map_err(|error| fail(shared, "applying a commit", &error))?;
     shared.applied.store(revision.get(), Ordering::Release);
     Ok(())
@@ -148,8 +123,7 @@ fn flush(shared: &Shared, durable: Revision, applied: &Receiver<Applied>, file: 
     let pacer = Pacer::new(durable);
     let file = thread::scope(|scope| {
         let watermark = scope.spawn(|| pacer.run(file));
-        let flushed =
-            panic::catch_unwind(AssertUnwindSafe(|| flush_batches(shared, applied, &pacer)));
+        let flushed = panic::catch_unwind(AssertUnwindSafe(|| flush_batches(shared, applied, &pacer)));
         pacer.end();
         let file = watermark.join();
         match flushed {
@@ -160,10 +134,7 @@ fn flush(shared: &Shared, durable: Revision, applied: &Receiver<Applied>, file: 
     let (Some(mut file), None) = (file, shared.progress.mark().stopped) else {
         return;
     };
-    let closed = Watermark {
-        revision: shared.progress.durable(),
-        closed: true,
-    };
+    let closed = Watermark { revision: shared.progress.durable(), closed: true };
     // Without it the next start reads everything once; that is all.
     if let Err(error) = file.write(closed) {
         tracing::warn!(%error, "the store could not note that it was closed");
@@ -195,28 +166,14 @@ fn flush_batches(shared: &Shared, applied: &Receiver<Applied>, pacer: &Pacer) {
 /// sled's `flush` hands everything to the kernel, `fdatasync` brings it to the disk. The watermark of the batch before
 /// is being written meanwhile and must be there too.
 fn sync(shared: &Shared, pacer: &Pacer) -> Result<(), Stopped> {
-    let flush = || {
-        shared
-            .tree
-            .flush()
-            .map_err(|error| layout::backend_error(&error))
-    };
+    let flush = || shared.tree.flush().map_err(|error| layout::backend_error(&error));
     caught(flush).map_err(|error| fail(shared, "flushing the store", &error))?;
     #[cfg(test)]
     if shared.fail_next_sync.swap(false, Ordering::AcqRel) {
-        return Err(fail(
-            shared,
-            "syncing the store",
-            &io::Error::other("injected"),
-        ));
+        return Err(fail(shared, "syncing the store", &io::Error::other("injected")));
     }
-    shared
-        .log_file
-        .sync_data()
-        .map_err(|error| fail(shared, "syncing the store", &error))?;
-    pacer
-        .settled()
-        .inspect_err(|reason| shared.progress.stop(reason.clone()))
+    shared.log_file.sync_data().map_err(|error| fail(shared, "syncing the store", &error))?;
+    pacer.settled().inspect_err(|reason| shared.progress.stop(reason.clone()))
 }
 
 fn acknowledge(shared: &Shared, batch: &mut Vec<Applied>, pacer: &Pacer) {
@@ -234,16 +191,10 @@ fn acknowledge(shared: &Shared, batch: &mut Vec<Applied>, pacer: &Pacer) {
     drop(deleted);
     let replies: Vec<_> = batch
         .drain(..)
-        .map(
-            |Applied {
-                 revision,
-                 ops,
-                 reply,
-             }| {
-                shared.ring.push(revision, ops);
-                (revision, reply)
-            },
-        )
+        .map(|Applied { revision, ops, reply }| {
+            shared.ring.push(revision, ops);
+            (revision, reply)
+        })
         .collect();
     shared.progress.advance(newest);
     for (revision, reply) in replies {
@@ -254,10 +205,7 @@ fn acknowledge(shared: &Shared, batch: &mut Vec<Applied>, pacer: &Pacer) {
 
 /// Notes the failure for good: what an errored sync left in the kernel's cache is not written by the next one either.
 fn fail(shared: &Shared, doing: &'static str, error: &dyn std::error::Error) -> Stopped {
-    let reason = Stopped::Failed {
-        doing,
-        cause: error.to_string().into(),
-    };
+    let reason = Stopped::Failed { doing, cause: error.to_string().into() };
     tracing::error!(doing, %error, "the store failed and takes no more writes");
     shared.progress.stop(reason.clone());
     reason
