@@ -5,6 +5,7 @@
 //! drive the very code that runs in production through any order of requests and crashes.
 
 mod bootid;
+mod device;
 mod event;
 mod facts;
 mod host;
@@ -19,6 +20,7 @@ mod transition;
 mod model_test;
 
 pub use bootid::{BootId, BootIdError};
+pub use device::{DevicePath, DevicePolicy, DevicePolicyError};
 pub use event::{Actor, Event, EventKind};
 pub use facts::{Facts, Hardware, IgnoredParameter, Parameter};
 pub use host::{Boot, Host, HostId, Hostname, HostnameError, PastBoot, PastOutcome, Stage, Step, Writes};

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::manifest::{Manifest, ManifestError};
-use super::names::{DevicePolicy, FileName};
+use super::names::FileName;
+use crate::domain::DevicePolicy;
 use crate::domain::StateName;
 
 /// The images folder. All calls block for some `stat`s, and for the manifest when it changed.

@@ -17,10 +17,10 @@ use tempfile::TempDir;
 use super::archive::{ArchiveError, Member, read_members};
 use super::kiwi::{Algorithm, Checksum, KiwiError, Layout, checksum_algorithm, is_payload, parse_append, stem};
 use super::manifest::{FileRecord, Kind, Manifest, ManifestError, is_own_word};
-use super::names::{DevicePolicy, FileName, KernelArgs, Sha256Sum};
+use super::names::{FileName, KernelArgs, Sha256Sum};
 use super::payload::{PayloadError, RawCheck, RawSums};
 use super::publish::{PREFIX, publish, sweep};
-use crate::domain::{StateName, Writes};
+use crate::domain::{DevicePolicy, StateName, Writes};
 
 /// What an operator asks for.
 #[derive(Debug, Clone)]

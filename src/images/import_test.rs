@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::DevicePolicy;
 use crate::images::test_archive::{
     Breaking, TestArchive, archive_of, checksum, kiwi_archive, kiwi_members, md5_of, sha512_of, xz,
 };

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::Writes;
+use crate::domain::{DevicePolicy, Writes};
 
-use super::names::{DevicePolicy, FileName, KernelArgs, Sha256Sum};
+use super::names::{FileName, KernelArgs, Sha256Sum};
 
 /// How an image is booted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,10 +26,7 @@ pub use coverage::Coverage;
 pub use import::{ImportError, ImportRequest, Imported, import};
 pub use kiwi::{Algorithm, KiwiError};
 pub use manifest::{FileRecord, Kind, LocalBoot, Manifest, ManifestError};
-pub use names::{
-    DevicePath, DevicePolicy, DevicePolicyError, FileName, FileNameError, KernelArgs, KernelArgsError, Sha256Sum,
-    Sha256SumError,
-};
+pub use names::{FileName, FileNameError, KernelArgs, KernelArgsError, Sha256Sum, Sha256SumError};
 pub use payload::PayloadError;
 pub use publish::{clean, remove};
 pub use serve::{ImageFiles, OpenedFile, Refused, refusal, respond};

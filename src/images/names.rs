@@ -89,82 +89,6 @@ impl fmt::Display for FileName {
 
 parsed_text!(FileName, FileNameError);
 
-/// Which disk an image is written to.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum DevicePolicy {
-    /// The alphabetically first disk that the installer sees.
-    First,
-    /// The smallest disk that is large enough.
-    Smallest,
-    /// This device, and none other.
-    Path(DevicePath),
-}
-
-/// A device node: `/dev/` and `[A-Za-z0-9._:/+-]`, without empty, `.` or `..` components.
-#[derive(Clone, PartialEq, Eq)]
-pub struct DevicePath(String);
-
-/// A text that is no [`DevicePolicy`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no disk: give {choices}", choices = DevicePolicy::CHOICES)]
-pub struct DevicePolicyError(String);
-
-impl DevicePolicy {
-    /// What can be given, for sentences to operators.
-    pub const CHOICES: &'static str =
-        "`/dev/disk/by-id/…`, another `/dev/…`, `smallest`, or `first` (the first disk by name)";
-}
-
-impl DevicePath {
-    const LONGEST: usize = 255;
-
-    /// The path, beginning with `/dev/`.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'/' | b'+' | b'-');
-        let sound = |part: &str| !matches!(part, "" | "." | "..");
-        let rest = text.strip_prefix("/dev/")?;
-        let fits = text.len() <= Self::LONGEST && rest.bytes().all(allowed) && rest.split('/').all(sound);
-        fits.then(|| Self(text.to_owned()))
-    }
-}
-
-impl FromStr for DevicePolicy {
-    type Err = DevicePolicyError;
-
-    fn from_str(text: &str) -> Result<Self, DevicePolicyError> {
-        match text {
-            "first" => Ok(Self::First),
-            "smallest" => Ok(Self::Smallest),
-            path => DevicePath::parse(path)
-                .map(Self::Path)
-                .ok_or_else(|| DevicePolicyError(path.chars().take(80).collect())),
-        }
-    }
-}
-
-impl fmt::Display for DevicePolicy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::First => f.write_str("first"),
-            Self::Smallest => f.write_str("smallest"),
-            Self::Path(path) => f.write_str(path.as_str()),
-        }
-    }
-}
-
-impl fmt::Debug for DevicePath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-parsed_text!(DevicePolicy, DevicePolicyError);
-
 /// Arguments of a kernel: words of `[A-Za-z0-9._:/@=,+%~-]`, `[` and `]`, one space between them.
 ///
 /// iPXE expands `${`, ends a command at `||` and `&&` and has comments, and nothing escapes these in a command line:
@@ -305,18 +229,6 @@ mod tests {
         assert!(plain.is_servable());
         for private in ["image.toml", "post_install.sh.hbs", "X.HBS"] {
             assert!(!private.parse::<FileName>().unwrap().is_servable(), "{private}");
-        }
-    }
-
-    #[test]
-    fn device_policies_name_a_device_or_a_rule() {
-        for policy in ["first", "smallest", "/dev/sda", "/dev/disk/by-id/nvme-eui.00:1+x_2", "/dev/mapper/a-b"] {
-            assert_eq!(policy.parse::<DevicePolicy>().unwrap().to_string(), policy);
-        }
-        for wrong in
-            ["", "sda", "/dev/", "/dev/../etc", "/dev/a/../b", "/dev//a", "/dev/a b", "/dev/${x}", "/dev/a;b", "First"]
-        {
-            assert!(wrong.parse::<DevicePolicy>().is_err(), "{wrong:?}");
         }
     }
 

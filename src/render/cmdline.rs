@@ -7,6 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::domain::DevicePolicy;
 use serde::{Serialize, Serializer};
 
 /// Longest command line in bytes: what the x86 kernel takes (`COMMAND_LINE_SIZE` less its NUL).
@@ -46,9 +47,6 @@ pub enum CmdlineError {
         "a plugin may not give the kernel argument {0:?}: rd.kiwi.*, razorurl, initrd, init and root belong to the server"
     )]
     Forbidden(String),
-    /// Not the path of a disk.
-    #[error("{0:?} is no disk: write first, smallest, /dev/disk/by-id/… or /dev/sda, in letters, digits and ._/:+=@-")]
-    BadDevice(String),
     /// Not a URL that KIWI's installer can fetch.
     #[error(
         "{0:?} is no image URL for KIWI: it must end in .xz and hold only letters, digits and ._/:- (no IPv6 address)"
@@ -101,53 +99,6 @@ impl FromStr for KernelArg {
     }
 }
 
-/// Which disk an installer writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InstallDisk {
-    /// This one: `/dev/disk/by-id/…`, `/dev/sda`.
-    Device(DevicePath),
-    /// The smallest one.
-    Smallest,
-    /// The alphabetically first one: what KIWI takes when nothing is said.
-    First,
-}
-
-impl FromStr for InstallDisk {
-    type Err = CmdlineError;
-
-    /// Reads `first`, `smallest` or a device, as an image's manifest and a host's metadata write it.
-    fn from_str(text: &str) -> Result<InstallDisk, CmdlineError> {
-        match text {
-            "first" => Ok(InstallDisk::First),
-            "smallest" => Ok(InstallDisk::Smallest),
-            device => device.parse().map(InstallDisk::Device),
-        }
-    }
-}
-
-/// The path of a disk, below `/dev/`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DevicePath(String);
-
-impl FromStr for DevicePath {
-    type Err = CmdlineError;
-
-    fn from_str(text: &str) -> Result<DevicePath, CmdlineError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | ':' | '+' | '=' | '@' | '-');
-        let good = text.len() <= 255
-            && text.strip_prefix("/dev/").is_some_and(|rest| {
-                rest.chars().all(plain) && rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
-            });
-        if good { Ok(DevicePath(text.to_owned())) } else { Err(CmdlineError::BadDevice(shortened(text))) }
-    }
-}
-
-impl fmt::Display for DevicePath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Whether the boot loads an initrd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Initrd {
@@ -163,7 +114,7 @@ pub struct KiwiLine<'a> {
     /// URL of the compressed disk image; ends in `.xz`, has no query.
     pub image_url: &'a str,
     /// Which disk dies.
-    pub disk: &'a InstallDisk,
+    pub disk: &'a DevicePolicy,
     /// URL of the post-install script, see [`BaseUrl::post_install`](super::BaseUrl::post_install).
     pub post_install_url: &'a str,
     /// The image's own arguments.
@@ -197,9 +148,9 @@ impl SafeLine {
         // Hands the rest of the line, razorurl= too, to the installed system's first boot.
         words.push("rd.kiwi.install.pass.bootparam".to_owned());
         match parts.disk {
-            InstallDisk::Device(device) => words.push(format!("rd.kiwi.oem.installdevice={device}")),
-            InstallDisk::Smallest => words.push("rd.kiwi.oem.smallest_disk".to_owned()),
-            InstallDisk::First => {}
+            DevicePolicy::Path(device) => words.push(format!("rd.kiwi.oem.installdevice={}", device.as_str())),
+            DevicePolicy::Smallest => words.push("rd.kiwi.oem.smallest_disk".to_owned()),
+            DevicePolicy::First => {}
         }
         SafeLine::finish(words, parts.post_install_url, parts.image_append, parts.plugin_append)
     }
@@ -272,7 +223,7 @@ mod tests {
     const IMAGE: &str = "http://10.0.0.1:5000/b/7-0f3a/leap.x86_64-1.0.0.xz";
     const CALLBACK: &str = "http://10.0.0.1:5000/post-install?id=7&bootid=7-0f3a";
 
-    fn kiwi(disk: &InstallDisk, append: &str) -> SafeLine {
+    fn kiwi(disk: &DevicePolicy, append: &str) -> SafeLine {
         SafeLine::kiwi(&KiwiLine {
             image_url: IMAGE,
             disk,
@@ -285,11 +236,11 @@ mod tests {
 
     #[test]
     fn a_kiwi_line_names_image_disk_and_callback() {
-        let device = "/dev/disk/by-id/wwn-0x5000c500a1b2c3d4".parse::<InstallDisk>().unwrap();
+        let device = "/dev/disk/by-id/wwn-0x5000c500a1b2c3d4".parse::<DevicePolicy>().unwrap();
         // What KIWI itself writes into .append; the server's own words win.
         let append = "rd.kiwi.install.pxe rd.kiwi.install.image=http://example.com/image.xz console=tty0 \
                       console=ttyS0,115200 rd.kiwi.oem.installdevice=/dev/sdz net.ifnames=0";
-        let all = [device, InstallDisk::Smallest, InstallDisk::First].map(|disk| kiwi(&disk, append).to_string());
+        let all = [device, DevicePolicy::Smallest, DevicePolicy::First].map(|disk| kiwi(&disk, append).to_string());
         insta::assert_snapshot!(all.join("\n"));
     }
 
@@ -306,11 +257,11 @@ mod tests {
     fn hostile_text_is_no_argument_device_or_url() {
         for value in hostile_values().iter().filter(|value| *value != "--kill -x") {
             assert!(value.parse::<KernelArg>().is_err(), "{value:?}");
-            assert!(format!("/dev/{value}").parse::<DevicePath>().is_err(), "{value:?}");
+            assert!(format!("/dev/{value}").parse::<DevicePolicy>().is_err(), "{value:?}");
             assert!(checked_image_url(&format!("http://h/{value}.xz")).is_err() || value.is_empty(), "{value:?}");
         }
         for bad in ["/dev/../etc/passwd", "/dev/", "sda", "/dev//sda", "/etc/passwd", "/dev/sda;x"] {
-            assert!(bad.parse::<DevicePath>().is_err(), "{bad}");
+            assert!(bad.parse::<DevicePolicy>().is_err(), "{bad}");
         }
         for bad in ["http://h/a.xz?x=1", "http://h/a.raw", "http://h/a.xz/b.xz", "http://[::1]/a.xz", "file:///a.xz"] {
             assert!(checked_image_url(bad).is_err(), "{bad}");
@@ -337,7 +288,7 @@ mod tests {
 
     #[test]
     fn only_lines_made_here_are_safe() {
-        assert!(SafeLine::is_safe(&kiwi(&InstallDisk::First, "quiet").0));
+        assert!(SafeLine::is_safe(&kiwi(&DevicePolicy::First, "quiet").0));
         for bad in ["a ${uuid}", "a || reboot", "a\nreboot", "a  b", "", "BOOTIF=01-${mac:hexhyp}x"] {
             assert!(!SafeLine::is_safe(bad), "{bad:?}");
         }

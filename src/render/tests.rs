@@ -1,5 +1,6 @@
 //! Every built-in template rendered with harmless and hostile values, and every way a site's template can be wrong.
 
+use crate::domain::DevicePolicy;
 use std::fs;
 use std::path::Path;
 
@@ -55,7 +56,7 @@ fn image_vars(host: HostVars, initrd: &str) -> ImageVars {
     let post_install_url = base().post_install(&bootid());
     let cmdline = SafeLine::kiwi(&KiwiLine {
         image_url: &format!("{}leap.xz", base().files(&bootid())),
-        disk: &InstallDisk::Smallest,
+        disk: &DevicePolicy::Smallest,
         post_install_url: &post_install_url,
         image_append: &KernelArg::parse_line("console=ttyS0,115200").unwrap(),
         plugin_append: &[],

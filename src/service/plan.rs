@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use crate::domain::{BootId, Facts, Host, StateName, StatesError, Writes};
+use crate::domain::{BootId, DevicePolicy, Facts, Host, StateName, StatesError, Writes};
 use crate::hooks::{BootPlan, BootRequest, ImageBoot, KnownHost, TemplateBoot};
-use crate::images::{DevicePolicy, Image, Kind, NotOffered};
+use crate::images::{Image, Kind, NotOffered};
 use crate::render::{
-    BaseUrl, BootScript, BootVars, CallVars, CmdlineError, DocumentVars, HostVars, ImageVars, Initrd, InstallDisk,
-    KernelArg, KiwiLine, LinuxLine, RenderError, SafeLine, ServerVars,
+    BaseUrl, BootScript, BootVars, CallVars, CmdlineError, DocumentVars, HostVars, ImageVars, Initrd, KernelArg,
+    KiwiLine, LinuxLine, RenderError, SafeLine, ServerVars,
 };
 
 use super::Service;
@@ -98,7 +98,7 @@ impl Service {
                 kernel: image.manifest.kernel.to_string(),
                 initrd: image.manifest.initrd.as_ref().map(ToString::to_string).unwrap_or_default(),
                 cmdline,
-                disk: disk.as_ref().map(disk_for_people).unwrap_or_default(),
+                disk: disk.as_ref().map(ToString::to_string).unwrap_or_default(),
             },
             vars: object(&plan.vars),
         };
@@ -204,7 +204,7 @@ pub(super) fn document_vars(host: &Host, bootid: &BootId, base: &BaseUrl, image:
 fn command_line(
     image: &Image,
     plan: &ImageBoot,
-    disk: Option<&InstallDisk>,
+    disk: Option<&DevicePolicy>,
     files: &str,
     post_install_url: &str,
 ) -> Result<SafeLine, CmdlineError> {
@@ -223,7 +223,7 @@ fn command_line(
         (Kind::Kiwi | Kind::Linux, _, disk) => {
             // So that an image that is no KIWI installer knows which disk it was given, too.
             if let Some(disk) = disk {
-                image_append.push(format!("kiwispray.device={}", disk_for_people(disk)).parse()?);
+                image_append.push(format!("kiwispray.device={disk}").parse()?);
             }
             SafeLine::linux(&LinuxLine {
                 initrd: if manifest.initrd.is_some() { Initrd::Loaded } else { Initrd::Absent },
@@ -235,33 +235,16 @@ fn command_line(
     }
 }
 
-fn install_disk(host: &Host, image: &Image) -> Result<Option<InstallDisk>, PlanRefused> {
+fn install_disk(host: &Host, image: &Image) -> Result<Option<DevicePolicy>, PlanRefused> {
     if !image.manifest.writes.is_order() {
         return Ok(None);
     }
-    let policy = match host.metadata.get(INSTALL_DEVICE) {
-        None | Some(Value::Null) => image.manifest.device.clone(),
+    match host.metadata.get(INSTALL_DEVICE) {
+        None | Some(Value::Null) => Ok(image.manifest.device.clone()),
         Some(value) => {
             let refuse = || PlanRefused::Device(value.to_string().chars().take(80).collect());
-            let text = value.as_str().ok_or_else(refuse)?;
-            Some(text.parse::<DevicePolicy>().map_err(|_| refuse())?)
+            Ok(Some(value.as_str().ok_or_else(refuse)?.parse().map_err(|_| refuse())?))
         }
-    };
-    Ok(match policy {
-        Some(DevicePolicy::Smallest) => Some(InstallDisk::Smallest),
-        Some(DevicePolicy::First) => Some(InstallDisk::First),
-        Some(DevicePolicy::Path(path)) => {
-            Some(InstallDisk::Device(path.as_str().parse().map_err(|_| PlanRefused::Device(path.as_str().to_owned()))?))
-        }
-        None => None,
-    })
-}
-
-fn disk_for_people(disk: &InstallDisk) -> String {
-    match disk {
-        InstallDisk::Device(path) => path.to_string(),
-        InstallDisk::Smallest => "smallest".to_owned(),
-        InstallDisk::First => "first".to_owned(),
     }
 }
 
