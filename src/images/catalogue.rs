@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::manifest::{Manifest, ManifestError};
 use super::names::{DevicePolicy, FileName};
-use crate::domain::{StateName, Writes};
+use crate::domain::StateName;
 
 /// The images folder. All calls block for some `stat`s, and for the manifest when it changed.
 #[derive(Debug)]
@@ -136,6 +136,11 @@ impl Catalogue {
         &self.root
     }
 
+    /// Whether a state has a folder, with an image in it that may be offered or not.
+    pub fn has_folder(&self, name: &StateName) -> bool {
+        !name.is_built_in() && fs::symlink_metadata(self.root.join(name.as_str())).is_ok_and(|found| found.is_dir())
+    }
+
     /// The image that a state boots, looked at now.
     pub fn image(&self, name: &StateName) -> Result<Image, NotOffered> {
         if name.is_built_in() {
@@ -150,7 +155,7 @@ impl Catalogue {
         }
         let manifest = self.manifest(name, &folder)?;
         let payload = check_whole(name, &folder, &manifest)?;
-        if manifest.writes != Writes::Nothing && manifest.device.is_none() {
+        if manifest.writes.is_order() && manifest.device.is_none() {
             return Err(NotOffered::NoDevice(name.clone()));
         }
         Ok(Image { name: name.clone(), folder, manifest, payload })
@@ -313,6 +318,8 @@ mod tests {
         fs::write(root.path().join("README.md"), "").unwrap();
         fs::create_dir(root.path().join(".import-x")).unwrap();
         let list = Catalogue::new(root.path()).list().unwrap();
+        let catalogue = Catalogue::new(root.path());
+        assert!(catalogue.has_folder(&"broken".parse().unwrap()) && !catalogue.has_folder(&"none".parse().unwrap()));
         let offered: Vec<_> = list.iter().map(|(folder, image)| (folder.as_str(), image.is_ok())).collect();
         assert_eq!(offered, [("broken", false), ("good", true), ("two words", false)]);
         assert!(Catalogue::new(root.path().join("none")).list().unwrap().is_empty());

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::archive::{ArchiveError, Member, read_members};
 use super::kiwi::{Algorithm, Checksum, KiwiError, Layout, checksum_algorithm, is_payload, parse_append, stem};
-use super::manifest::{FileRecord, Kind, Manifest, is_own_word};
+use super::manifest::{FileRecord, Kind, Manifest, ManifestError, is_own_word};
 use super::names::{DevicePolicy, FileName, KernelArgs, Sha256Sum};
 use super::payload::{PayloadError, RawCheck, RawSums};
 use super::publish::{PREFIX, publish, sweep};
@@ -106,10 +106,20 @@ pub enum ImportError {
     },
     /// The system refused something.
     #[error("the images folder: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// The manifest would be refused, as with more kernel arguments than a kernel takes.
+    #[error("the image would get a wrong {manifest}: {0}", manifest = FileName::MANIFEST)]
+    BadManifest(ManifestError),
     /// The manifest could not be written down.
     #[error("the manifest could not be written: {0}")]
-    Manifest(#[from] toml::ser::Error),
+    Manifest(toml::ser::Error),
+}
+
+// Written out, as a derived `From` would make the cause a source too, and the sentence above says it already.
+impl From<io::Error> for ImportError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// Stays free, as the store of the server may lie on the same disk.
@@ -165,8 +175,11 @@ pub(super) fn lock(images: &Path) -> Result<File, ImportError> {
 }
 
 fn store_manifest(staging: &TempDir, manifest: &Manifest) -> Result<(), ImportError> {
+    let text = manifest.to_toml().map_err(ImportError::Manifest)?;
+    // What the catalogue will refuse must not be published.
+    Manifest::parse(&text).map_err(ImportError::BadManifest)?;
     let mut file = File::create_new(staging.path().join(FileName::MANIFEST))?;
-    file.write_all(manifest.to_toml()?.as_bytes())?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()?;
     // Temporary folders are private, images are not.
     fs::set_permissions(staging.path(), Permissions::from_mode(0o755))?;

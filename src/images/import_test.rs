@@ -206,6 +206,12 @@ fn what_cannot_work_is_refused_before_the_archive_is_read() {
     assert_eq!(said, "no image can be called finished: that state is built in");
     let append = "rd.kiwi.oem.installdevice=/dev/sdb".parse().unwrap();
     assert!(import_with(ImportRequest { append, ..request() }).contains("the server sets it itself"));
+
+    // Each fits, both together do not: such an image could never boot.
+    let append = ImportRequest { append: "x".repeat(1_530).parse().unwrap(), ..request() };
+    let said = import(images.path(), &append, kiwi_archive(RAW).as_slice(), |_| {}).unwrap_err().to_string();
+    assert!(said.ends_with("the kernel arguments are longer than 1536 bytes"), "{said}");
+    assert_eq!(fs::read_dir(images.path()).unwrap().count(), 0);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Images: what machines boot, how it comes into the images folder, and how it leaves it for the network.
 //!
-//! Invariant: an image is offered whole or not at all. [`import`] checks an archive before its folder becomes visible,
-//! the [`Catalogue`] looks at every file before a boot is decided, and [`serve`] hands out nothing but plain files of
-//! image folders, unchanged, and tells before the last byte of a payload leaves.
+//! Invariant: an image is offered whole or not at all. [`import()`] checks an archive before its folder becomes visible,
+//! the [`Catalogue`] looks at every file before a boot is decided, and [`ImageFiles`] opens nothing but plain files of
+//! image folders, which [`respond`] hands out unchanged, telling a [`Delivery`] before the last byte of a payload leaves.
 
 mod archive;
 mod body;

@@ -22,6 +22,9 @@ const OLD_PREFIX: &str = ".replaced-";
 
 /// Removes what interrupted imports and removals left behind. Called at the start of the server; imports do it too.
 pub fn clean(images: &Path) -> Result<(), ImportError> {
+    if !images.exists() {
+        return Ok(());
+    }
     match lock(images) {
         Ok(_lock) => Ok(sweep(images)?),
         // What is under way belongs to somebody who lives.
@@ -93,8 +96,8 @@ fn replace(images: &Path, name: &StateName, published: &Path, staging: TempDir) 
         Ok(()) => {
             // The exchange must be on disk before the old files go.
             sync(images)?;
-            let old = staging.keep();
-            remove_tree(&old)
+            remove_replaced(&staging.keep());
+            Ok(())
         }
         // NFS and some overlays cannot exchange. A crash between the two renames is repaired by the next sweep.
         Err(Errno::INVAL | Errno::NOSYS | Errno::XDEV) => {
@@ -107,7 +110,8 @@ fn replace(images: &Path, name: &StateName, published: &Path, staging: TempDir) 
             renamed?;
             let _: PathBuf = staging.keep();
             sync(images)?;
-            remove_tree(&old)
+            remove_replaced(&old);
+            Ok(())
         }
         Err(error) => Err(error.into()),
     }
@@ -128,6 +132,13 @@ fn keep_templates(from: &Path, to: &Path) -> io::Result<Vec<FileName>> {
     }
     kept.sort();
     Ok(kept)
+}
+
+/// The new image is published by now: what cannot be removed of the old one is left to the next [`sweep`].
+fn remove_replaced(old: &Path) {
+    if let Err(error) = remove_tree(old) {
+        tracing::warn!(folder = %old.display(), %error, "replaced image could not be removed");
+    }
 }
 
 /// Removes a folder with all that is in it, or whatever else has that name.

@@ -294,3 +294,42 @@ fn texts_to_render_are_read_with_a_bound() {
     assert_eq!(read("link", 50).unwrap(), None);
     assert!(read("B.xz", 1 << 20).is_err());
 }
+
+/// What a machine gets over a connection: everything until the server closes it.
+async fn fetched_over_http(files: ImageFiles, heard: Arc<Recorder>) -> Vec<u8> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let (mut client, server) = tokio::io::duplex(64 * 1024);
+    let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let opened = files.open_path(request.uri().path().trim_start_matches('/')).unwrap();
+        let answer = respond(request.method(), request.headers(), opened, Some(heard.clone()));
+        async move { Ok::<_, std::convert::Infallible>(answer) }
+    });
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(hyper_util::rt::TokioIo::new(server), service);
+    let served = tokio::spawn(connection);
+    let request = b"GET /image1/B.xz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let mut got = Vec::new();
+    client.read_to_end(&mut got).await.unwrap();
+    served.await.unwrap().ok();
+    got
+}
+
+#[tokio::test]
+async fn a_machine_sees_a_broken_transfer_when_its_payload_cannot_be_recorded() {
+    let (_root, files) = images();
+    let heard = Arc::new(Recorder::of(700_000));
+    let got = fetched_over_http(files.clone(), heard.clone()).await;
+    assert!(got.ends_with(&big()));
+    assert_eq!(heard.recorded(), 1);
+
+    let heard = Arc::new(Recorder::of(700_000));
+    heard.failing.store(true, Ordering::SeqCst);
+    let got = fetched_over_http(files, heard).await;
+    let head = String::from_utf8_lossy(&got[..100]);
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    assert!(String::from_utf8_lossy(&got).contains("content-length: 700000\r\n"));
+    // How much of what went before still arrives is the connection's affair.
+    assert!(got.len() < 700_000, "{}", got.len());
+}
