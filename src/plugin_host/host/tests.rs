@@ -346,7 +346,9 @@ async fn a_host_with_much_metadata_is_decided_as_well() {
 
 #[tokio::test]
 async fn deciding_is_measured() {
+    let start = Instant::now();
     let plugin = plugin_host().load_default(None, json!({})).await;
+    println!("the default component is loaded after {:?}", start.elapsed());
     let measured = measure::boot_decide(&*plugin, &call(), &request("web"), 300).await.unwrap();
     println!("boot.decide by the default component: {measured:?}");
     assert!(measured.median <= measured.p99 && measured.calls == 300);
