@@ -7,6 +7,7 @@
 pub mod dnsmasq;
 pub mod domain;
 pub mod hooks;
+pub mod http;
 pub mod images;
 pub mod plugin_host;
 pub mod render;
