@@ -249,3 +249,13 @@ async fn a_refusal_ends_the_chain_and_an_ungranted_installation_is_passed_over()
     let outcome = with_default(vec![installs]).discovered(call(), request("new")).await;
     assert!(matches!(outcome.answer, DiscoveryAnswer::Admit(host) if host.states == ["new"]));
 }
+
+#[tokio::test]
+async fn chains_can_be_asked_from_any_task() {
+    let hooks = Arc::new(with_default(vec![]));
+    let asked = tokio::spawn(async move {
+        let boot = hooks.decide_boot(call(), request("web")).await;
+        (boot, hooks.discovered(call(), request("new")).await)
+    });
+    assert_eq!(booted(&asked.await.unwrap().0), "boot image web");
+}

@@ -328,7 +328,8 @@ async fn with_the_default_broken_trapping_or_looping_hosts_hold_and_finished_one
 
 #[tokio::test]
 async fn more_calls_than_places_wait_for_their_turn() {
-    let plugin = plugin_host().load_default(None, json!({})).await;
+    // Loading, too, works from any task.
+    let plugin = tokio::spawn(async { plugin_host().load_default(None, json!({})).await }).await.unwrap();
     let request = request("web");
     let call = Call { budget: Duration::from_secs(5), ..call() };
     let answers = futures_util::future::join_all((0..200).map(|_| plugin.decide(&call, &request))).await;
