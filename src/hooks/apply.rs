@@ -89,7 +89,7 @@ impl Patch {
                 if self.hostname != Edit::Keep && !grants.contains(&Grant::Hostname) {
                     return denied("changing the hostname needs the grant `hostname`");
                 }
-                if !(self.set.is_empty() && self.unset.is_empty()) && !grants.contains(&Grant::Metadata) {
+                if (!self.set.is_empty() || !self.unset.is_empty()) && !grants.contains(&Grant::Metadata) {
                     return denied("changing metadata needs the grant `metadata`");
                 }
             }

@@ -6,15 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::check::check_verdict;
 use super::trace::{NOTES_MAX, short};
 use super::{
-    Binding, BootDecision, BootPlan, BootRequest, BootVerdict, Call, DiscoveryDecision, DiscoveryVerdict, Edited,
-    Grant, Hold, Hook, HookError, KnownHost, OnError, Patch, Plugin, PluginStatus, Reply, Trace, TraceResult,
-    TraceStep,
+    Binding, BootAnswer, BootDecision, BootOutcome, BootPlan, BootRequest, BootVerdict, Call, DecidedBy,
+    DiscoveryAnswer, DiscoveryDecision, DiscoveryOutcome, DiscoveryVerdict, Edited, GivenPatch, Grant, Hold, Hook,
+    HookError, OnError, Patch, Plugin, PluginStatus, Reply, Trace, TraceResult, TraceStep,
 };
 
 /// A plugin gets this much longer than its budget before its future is dropped: its own host stops it with a better word.
@@ -51,76 +50,6 @@ pub struct Hooks {
     chain: Vec<Binding>,
     default: Binding,
     budgets: Budgets,
-}
-
-/// What a host boots, and how that came about.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BootOutcome {
-    /// What to do.
-    pub answer: BootAnswer,
-    /// Who said so.
-    pub decided_by: DecidedBy,
-    /// Why, in a few words; may be empty.
-    pub reason: String,
-    /// To commit with the decision, in this order. Empty whenever a failure decided.
-    pub patches: Vec<GivenPatch>,
-    /// Everything that was said.
-    pub trace: Trace,
-}
-
-/// What to do with a host that wants to boot. An image that writes a disk counts only if it is the host's current state,
-/// which whoever acts on this must check against the manifest.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BootAnswer {
-    /// Boot this.
-    Boot(BootPlan),
-    /// Wait.
-    Hold(Hold),
-}
-
-/// Where an answer comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DecidedBy {
-    /// A plugin's verdict.
-    Plugin(String),
-    /// A plugin's failure.
-    FailureOf(String),
-    /// No plugin had an opinion.
-    Nobody,
-}
-
-/// A patch and who gave it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GivenPatch {
-    /// The plugin's name.
-    pub plugin: String,
-    /// What it changes.
-    pub patch: Patch,
-}
-
-/// What becomes of an unknown machine, and how that came about.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DiscoveryOutcome {
-    /// What to do.
-    pub answer: DiscoveryAnswer,
-    /// Everything that was said.
-    pub trace: Trace,
-}
-
-/// What to do with an unknown machine.
-#[derive(Clone, Debug, PartialEq)]
-pub enum DiscoveryAnswer {
-    /// Store it with this name, these states and this metadata.
-    Admit(Box<KnownHost>),
-    /// Store nothing.
-    Refuse {
-        /// Who refused.
-        plugin: String,
-        /// The console's text.
-        text: String,
-    },
 }
 
 impl Hooks {

@@ -13,16 +13,18 @@ mod check;
 mod error;
 pub mod measure;
 pub mod native;
+mod outcome;
 mod plugin;
 mod trace;
 mod types;
 
 pub use apply::{Edited, parse_path};
-pub use ask::{BootAnswer, BootOutcome, Budgets, DecidedBy, DiscoveryAnswer, DiscoveryOutcome, GivenPatch, Hooks};
+pub use ask::{Budgets, Hooks};
 pub use binding::{Binding, Grant, OnError, StatesFilter};
 pub use capabilities::{Capabilities, CapabilityError};
 pub use check::{BadAnswer, check_kernel_arguments};
 pub use error::{ErrorClass, HookError};
+pub use outcome::{BootAnswer, BootOutcome, DecidedBy, DiscoveryAnswer, DiscoveryOutcome, GivenPatch};
 pub use plugin::{Call, Hook, HookSet, Plugin, PluginStatus, Reply, Run};
 pub use trace::{Trace, TraceResult, TraceStep};
 pub use types::{

@@ -28,7 +28,7 @@ pub struct TraceStep {
     pub result: TraceResult,
     /// Why, in its words; may be empty.
     pub reason: String,
-    /// Whether it changed the host.
+    /// Whether its patch was applied for those asked after it. A failure later in the chain keeps it from being committed.
     pub patched: bool,
     /// What it noted on the way.
     pub notes: Vec<String>,
@@ -132,7 +132,7 @@ impl fmt::Display for TraceStep {
             write!(f, ", as {}", self.reason)?;
         }
         if self.patched {
-            f.write_str(", and changed the host")?;
+            f.write_str(", with a change to the host")?;
         }
         write!(f, " ({}.{} ms)", self.took_us / 1000, self.took_us % 1000 / 100)
     }

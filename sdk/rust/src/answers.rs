@@ -127,14 +127,12 @@ impl Description {
     }
 }
 
-#[expect(clippy::derivable_impls, reason = "the type is generated")]
 impl Default for Edit {
     fn default() -> Self {
         Self::Keep
     }
 }
 
-#[expect(clippy::derivable_impls, reason = "the type is generated")]
 impl Default for Patch {
     /// Changes nothing.
     fn default() -> Self {

@@ -46,3 +46,8 @@ pub use bindings::types::{
     TransitionDecision, TransitionRequest, TransitionVerdict,
 };
 pub use plugin::Plugin;
+
+/// The README's example, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -212,12 +212,8 @@ async fn plugins_that_hang_cannot_starve_the_default_or_the_chain() {
     let outcome = hooks.decide_boot(call(), request("web")).await;
     assert!(start.elapsed() < Duration::from_millis(550), "{:?}", start.elapsed());
     assert_eq!(booted(&outcome), "boot image web");
-    let class = |step: &TraceStep| match &step.result {
-        TraceResult::Error { class, .. } => Some(*class),
-        _ => None,
-    };
-    assert_eq!(class(&outcome.trace.steps[0]), Some(ErrorClass::Timeout));
-    assert_eq!(class(&outcome.trace.steps[6]), Some(ErrorClass::Unavailable));
+    let failed = |n: usize, expected| matches!(&outcome.trace.steps[n].result, TraceResult::Error { class, .. } if *class == expected);
+    assert!(failed(0, ErrorClass::Timeout) && failed(6, ErrorClass::Unavailable), "{}", outcome.trace);
 }
 
 #[tokio::test]
@@ -252,4 +248,14 @@ async fn a_refusal_ends_the_chain_and_an_ungranted_installation_is_passed_over()
     let installs = Binding::new(Scripted::discovery("a", Ok(DiscoveryVerdict::Admit(patch))));
     let outcome = with_default(vec![installs]).discovered(call(), request("new")).await;
     assert!(matches!(outcome.answer, DiscoveryAnswer::Admit(host) if host.states == ["new"]));
+}
+
+#[tokio::test]
+async fn chains_can_be_asked_from_any_task() {
+    let hooks = Arc::new(with_default(vec![]));
+    let asked = tokio::spawn(async move {
+        let boot = hooks.decide_boot(call(), request("web")).await;
+        (boot, hooks.discovered(call(), request("new")).await)
+    });
+    assert_eq!(booted(&asked.await.unwrap().0), "boot image web");
 }
