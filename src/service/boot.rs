@@ -14,6 +14,7 @@ use crate::domain::{
     offer, recognise, register,
 };
 use crate::hooks::{BootAnswer, BootOutcome, BootPlan, Call, DiscoveryAnswer, GivenPatch, KnownHost, Run, Trace};
+use crate::images::LocalBoot;
 use crate::render::{BaseUrl, BootScript, HoldVars, LocalVars, NewVars, ServerVars, WaitVars};
 use crate::store::{Candidates, StoreError};
 
@@ -169,8 +170,7 @@ impl Service {
     ) -> Result<Told, StoreError> {
         let now = self.clock.now();
         if !self.admission.admit(now) {
-            let limit = self.settings.new_hosts_per_minute;
-            return Ok(Told::hold(None, format_args!("more than {limit} unknown machines asked within a minute")));
+            return Ok(Told::hold(None, "too many unknown machines asked within a minute: limits.new_hosts_per_minute"));
         }
         let unborn = Registration {
             identity: asking.facts.identity.clone(),
@@ -320,6 +320,15 @@ impl Service {
         self.explanations.keep(host.id, explanation);
     }
 
+    /// Some firmware does not go on to the disk when iPXE exits: then iPXE boots it.
+    fn wants_sanboot(&self, host: Option<&Host>) -> bool {
+        match host.and_then(|host| host.metadata.get("local")).and_then(|value| value.as_str()) {
+            Some("sanboot") => true,
+            Some("exit") => false,
+            Some(_) | None => self.settings.local == LocalBoot::Sanboot,
+        }
+    }
+
     fn explain_later(&self, told: &Told, asking: &Asking<'_>, trail: Trail) {
         let Some(host) = &told.host else { return };
         let explanation = Explanation {
@@ -341,7 +350,7 @@ impl Service {
         let (outcome, script) = match (told.decision, told.script, host) {
             (Decision::Boot { .. }, Some(script), _) => return Answer { script, outcome: Outcome::Boot, host: id },
             (Decision::Local { reason }, _, host) => {
-                let sanboot = told.host.as_ref().is_some_and(wants_sanboot);
+                let sanboot = self.wants_sanboot(told.host.as_ref());
                 (Outcome::Local, BootScript::Local(LocalVars { host, reason, sanboot }))
             }
             (Decision::Wait, _, Some(host)) => (Outcome::Hold, BootScript::New(NewVars { server, host, wait: wait() })),
@@ -379,11 +388,6 @@ fn edit_to(known: &KnownHost) -> Option<Edit> {
 
 fn is_the_new_template(plan: &BootPlan) -> bool {
     matches!(plan, BootPlan::Template(plan) if plan.template == "new")
-}
-
-/// Some firmware does not go on to the disk when iPXE exits: then iPXE boots it.
-fn wants_sanboot(host: &Host) -> bool {
-    host.metadata.get("local").and_then(|value| value.as_str()) == Some("sanboot")
 }
 
 /// How long the machine has been waiting, as it says itself.

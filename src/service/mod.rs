@@ -20,10 +20,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::domain::{BootId, Change, Event, Host, HostId, Ignore};
-use crate::hooks::Hooks;
-use crate::images::{Catalogue, ImageFiles};
+use crate::hooks::{Hooks, PluginStatus};
+use crate::images::{Catalogue, ImageFiles, LocalBoot};
 use crate::render::{BaseUrl, BootScript, Renderer};
-use crate::store::{Store, StoreError};
+use crate::store::{Stopped, Store, StoreError};
 
 pub use boot::{Answer, BootstrapRequest, Outcome};
 pub use catalog::Shelf;
@@ -47,12 +47,14 @@ pub struct Settings {
     pub most_attempts: u32,
     /// The shortest and longest time after which a waiting machine asks again, in seconds.
     pub again_s: (u32, u32),
-    /// Unknown machines that are registered in a minute; the rest is held. 0: all of them.
-    pub new_hosts_per_minute: u32,
+    /// Unknown machines that are registered in a minute; the rest is held. None: as many as come.
+    pub new_hosts_per_minute: Option<u32>,
     /// Whether `/state` answers without a bootid.
     pub open_state: bool,
     /// Whether `/hosts` answers at all.
     pub open_hosts: bool,
+    /// How machines leave for their own disk, where their metadata says nothing else.
+    pub local: LocalBoot,
     /// Values that identify no machine.
     pub ignore: Ignore,
 }
@@ -112,6 +114,26 @@ impl Service {
             tracing::error!(%error, "a site's template is broken; the built-in one was used");
         }
         text
+    }
+
+    /// The time now, by the server's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Every plugin, and whether it works.
+    pub fn plugin_states(&self) -> Vec<(String, PluginStatus)> {
+        self.hooks.status()
+    }
+
+    /// Resolves when the store can no longer acknowledge anything, with the reason.
+    pub async fn store_stopped(&self) -> Stopped {
+        self.store.stopped().await
+    }
+
+    /// Closes the store; nothing may be asked afterwards.
+    pub async fn close(&self) {
+        self.store.close().await;
     }
 
     /// How far the boot of a host has come, while one is running.

@@ -67,14 +67,8 @@ pub(super) async fn ipxe_file(
     }
     let name = below(&uri, "/ipxe/").to_owned();
     let opened = blocking(move || {
-        let mut found = Err(Refused::NotFound);
-        for folder in plane.ipxe_dirs.iter() {
-            found = OpenedFile::in_folder(folder, &name);
-            if !matches!(found, Err(Refused::NotFound)) {
-                break;
-            }
-        }
-        found
+        let folder = plane.ipxe_dir.as_deref().ok_or(Refused::NotFound)?;
+        OpenedFile::in_folder(folder, &name)
     });
     match opened.await {
         Ok(opened) => images::respond(&method, &headers, opened, None).map(Body::new),

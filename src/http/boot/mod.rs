@@ -11,7 +11,7 @@ mod hosts;
 mod parameters;
 mod report;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -33,8 +33,8 @@ const MOST_BODY_BYTES: usize = 1024 * 1024;
 pub struct BootPlane {
     /// The use cases.
     pub service: Arc<Service>,
-    /// Folders with iPXE binaries, the first one that has a file wins.
-    pub ipxe_dirs: Arc<[PathBuf]>,
+    /// The folder with iPXE's binaries, if this machine has them.
+    pub ipxe_dir: Option<Arc<Path>>,
 }
 
 impl BootPlane {
