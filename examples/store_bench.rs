@@ -1,7 +1,7 @@
 //! How many boots per second the store takes: every one a recognition by index and a durable rotation of the bootid.
 //!
-//! `cargo run --release --example store_bench -- DIR [HOSTS [SECONDS]]`; figures of one run compare with each other, not with those of
-//! another machine.
+//! `cargo run --release --example store_bench -- DIR [HOSTS [SECONDS [CACHE_MIB]]]`; figures of one run compare with
+//! each other, not with those of another machine.
 use std::{
     error::Error,
     path::PathBuf,
@@ -45,16 +45,18 @@ impl Figures {
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let dir = arguments.next().map(PathBuf::from).ok_or("usage: store_bench DIR [HOSTS [SECONDS]]")?;
+    let dir = arguments.next().map(PathBuf::from).ok_or("usage: store_bench DIR [HOSTS [SECONDS [CACHE_MIB]]]")?;
     let hosts = arguments.next().map_or(Ok(10_000), |hosts| hosts.parse())?;
     let seconds = arguments.next().map_or(Ok(5), |seconds| seconds.parse())?;
+    let cache_mib: u64 = arguments.next().map_or(Ok(128), |cache_mib| cache_mib.parse())?;
+    let options = StoreOptions { cache_bytes: cache_mib << 20, ..StoreOptions::default() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(measure(dir, hosts, Duration::from_secs(seconds)))
+    runtime.block_on(measure(dir, options, hosts, Duration::from_secs(seconds)))
 }
 
-async fn measure(dir: PathBuf, hosts: u64, time: Duration) -> Result<(), Failure> {
+async fn measure(dir: PathBuf, options: StoreOptions, hosts: u64, time: Duration) -> Result<(), Failure> {
     let begin = Instant::now();
-    let store = Arc::new(Store::open(&dir, &StoreOptions::default()).await?);
+    let store = Arc::new(Store::open(&dir, &options).await?);
     println!("opened in {:?}", begin.elapsed());
     fill(&store, hosts).await?;
     for clients in [1, 8, 64, 256] {
@@ -78,9 +80,9 @@ async fn measure(dir: PathBuf, hosts: u64, time: Duration) -> Result<(), Failure
 /// Registers the hosts that are missing, 256 at a time.
 async fn fill(store: &Store, hosts: u64) -> Result<(), Failure> {
     let begin = Instant::now();
-    let mut first = 1;
-    while store.host(HostId::new(first + 255)).await?.is_some() {
-        first += 256;
+    let mut first = 1_u64;
+    while let Some(last) = store.hosts(first.checked_sub(1).map(HostId::new), 1_000).await?.last() {
+        first = last.id.get() + 1;
     }
     let missing: Vec<u64> = (first..=hosts).collect();
     for numbers in missing.chunks(256) {

@@ -26,7 +26,8 @@ use crate::domain::{Event, Host, HostId, Identity};
 
 /// Events of a host that are kept; older ones leave with the commit that adds newer ones.
 pub const TIMELINE_EVENTS: u64 = 1_000;
-/// Most hosts that one index entry names. More share a value only if it is no evidence, and then they are found by others.
+/// Most hosts that one index entry names. More share a value only if it is no evidence, and then they are found by
+/// others.
 pub const MAX_IDS_PER_VALUE: usize = 64;
 
 /// The layout of keys and records.

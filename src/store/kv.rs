@@ -1,9 +1,9 @@
 //! The seam between the store and what keeps its bytes: ordered keys with compare-and-set, and nothing more.
 //!
 //! Every backend promises the same: a commit is atomic and is acknowledged only once it is durable; a read is one
-//! linearizable snapshot that shows durable data only; every commit has its own [`Revision`], larger by one than the one
-//! before; a key's revision is that of the commit that wrote it last, so a guard can never mistake a re-created key for
-//! the old one. Invalid requests are refused alike everywhere, by [`Commit::check`].
+//! linearizable snapshot that shows durable data only; every commit has its own [`Revision`], larger by one than the
+//! one before; a key's revision is that of the commit that wrote it last, so a guard can never mistake a re-created key
+//! for the old one. Invalid requests are refused alike everywhere, by [`Commit::check`].
 use std::{fmt, future::Future, sync::Arc};
 
 use bytes::Bytes;

@@ -1,5 +1,5 @@
-//! The seam over a map: gone with the process, so "durable" means "applied". For tests, trials and as the model that the
-//! other backends are compared with.
+//! The seam over a map: gone with the process, so "durable" means "applied". For tests, trials and as the model that
+//! the other backends are compared with.
 use std::{
     collections::BTreeMap,
     ops::Bound,

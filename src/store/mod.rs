@@ -2,8 +2,8 @@
 //! stands the seam, `kv`: ordered keys with compare-and-set, over `memory` or `sled`, both held to one suite
 //! (`conformance`).
 //!
-//! Invariant: nothing above the seam sees a write, not even through a read or a live stream, before it would survive a power
-//! cut; and nothing that was acknowledged is ever missing without the store refusing to open.
+//! Invariant: nothing above the seam sees a write, not even through a read or a live stream, before it would survive a
+//! power cut; and nothing that was acknowledged is ever missing without the store refusing to open.
 mod codec;
 #[cfg(test)]
 mod conformance;

@@ -1,9 +1,9 @@
 //! What the store writes for a host and an event, and how it reads it again.
 //!
-//! Invariant: a record that was ever written stays readable. Every record begins with a version byte; a changed layout gets
-//! a new version and a reader for the old one. These types are separate from the domain's, so that a rule can change
-//! without the disk changing. The hot record is rewritten at every boot and therefore small and binary (about 60 bytes
-//! and 20 per remembered boot); the others are JSON.
+//! Invariant: a record that was ever written stays readable. Every record begins with a version byte; a changed layout
+//! gets a new version and a reader for the old one. These types are separate from the domain's, so that a rule can
+//! change without the disk changing. The hot record is rewritten at every boot and therefore small and binary (about 60
+//! bytes and 20 per remembered boot); the others are JSON.
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -114,8 +114,8 @@ pub(super) fn encode_cold(host: &Host) -> Result<Bytes, RecordError> {
     })
 }
 
-/// Whether [`encode_cold`] gives the same for both, without encoding. Serials that differ only in case are one machine's but not
-/// one text.
+/// Whether [`encode_cold`] gives the same for both, without encoding. Serials that differ only in case are one
+/// machine's but not one text.
 pub(super) fn cold_is_same(one: &Host, other: &Host) -> bool {
     let serial = |host: &Host| host.identity.serial.as_ref().map(|serial| serial.as_str().to_owned());
     one.identity == other.identity

@@ -1,8 +1,8 @@
 //! The newest changes in memory, for those who follow the store live.
 //!
-//! Invariant: a change enters the ring after it is durable and before the durable revision moves on to it, so nobody sees
-//! a change that a power cut could take back, and nobody who waits for the revision misses one. Revisions in the ring are
-//! gapless; who asks for older ones is told so and reads the store instead.
+//! Invariant: a change enters the ring after it is durable and before the durable revision moves on to it, so nobody
+//! sees a change that a power cut could take back, and nobody who waits for the revision misses one. Revisions in the
+//! ring are gapless; who asks for older ones is told so and reads the store instead.
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},

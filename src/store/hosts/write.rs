@@ -30,7 +30,8 @@ impl Store {
         let id = HostId::new(number);
         let registered = self.register_as(id, candidates, build(id)).await;
         if registered.is_err() {
-            // Given back if nobody took the next one meanwhile. After an unknown end the guard tells whether it is free.
+            // Given back if nobody took the next one meanwhile. After an unknown end the guard tells whether it is
+            // free.
             let _ = self.next_id.compare_exchange(number + 1, number, Ordering::Relaxed, Ordering::Relaxed);
         }
         registered
@@ -67,8 +68,8 @@ impl Store {
         }
     }
 
-    /// Writes a change that was made from `before`, with its events and whatever the indexes need. `Conflict` if the host
-    /// is another by now.
+    /// Writes a change that was made from `before`, with its events and whatever the indexes need. `Conflict` if the
+    /// host is another by now.
     pub async fn commit(&self, before: &Host, change: Change) -> Result<Host, StoreError> {
         check_numbers(before.id, before.event_count, &change)?;
         let after = &change.host;
@@ -96,8 +97,8 @@ impl Store {
         Err(StoreError::Conflict)
     }
 
-    /// Takes a host out: its records and index entries go, its events stay and get the ones of `change`. Its number is not
-    /// used again.
+    /// Takes a host out: its records and index entries go, its events stay and get the ones of `change`. Its number is
+    /// not used again.
     pub async fn forget(&self, before: &Host, change: Change) -> Result<(), StoreError> {
         check_numbers(before.id, before.event_count, &change)?;
         let gone = keys::index(&before.identity).map_err(KvError::from)?;

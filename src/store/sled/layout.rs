@@ -1,17 +1,17 @@
 //! How entries lie in the one sled tree, and the envelope that every record wears.
 //!
-//! Three key spaces, told apart by the first byte: the head record (revision and number of entries), the entries, and the
-//! chunks of large values: sled writes values of about 8 KB and more to files of their own, which it never syncs. Every record
-//! is `[schema: u8][revision: u64][crc32c: u32][payload]`, big-endian; the checksum covers the sled key as well, so a
-//! record at the wrong place is damage too.
+//! Three key spaces, told apart by the first byte: the head record (revision and number of entries), the entries, and
+//! the chunks of large values: sled writes values of about 8 KB and more to files of their own, which it never syncs.
+//! Every record is `[schema: u8][revision: u64][crc32c: u32][payload]`, big-endian; the checksum covers the sled key as
+//! well, so a record at the wrong place is damage too.
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::store::kv::{Commit, Corrupt, Entry, Key, Op, Revision};
 
-/// Largest payload of one sled record, in bytes. Seventeen of them, the most that sled keeps on one page, stay below the
-/// 128 KiB from which on it writes a page to a file of its own.
+/// Largest payload of one sled record, in bytes. Seventeen of them, the most that sled keeps on one page, stay below
+/// the 128 KiB from which on it writes a page to a file of its own.
 const MAX_PAYLOAD_BYTES: usize = 4_000;
 const ENVELOPE_BYTES: usize = 1 + 8 + 4;
 

@@ -1,13 +1,13 @@
 //! The seam over sled 0.34.7, which is fast and must be distrusted: its `flush` does not reach the platter, it opens a
 //! shortened log without a word, and it panics over flipped bits.
 //!
-//! Invariants. One thread writes, so guards need no locks. A commit is applied first and acknowledged after `flush` and an
-//! own `fdatasync`, many at a time; readers who saw it earlier wait for the same moment. After any error of these nothing
-//! is acknowledged until the process is started anew. Never used, as each has hung or lied: `flush_async`, `generate_id`,
-//! sled's transactions and subscribers.
+//! Invariants. One thread writes, so guards need no locks. A commit is applied first and acknowledged after `flush` and
+//! an own `fdatasync`, many at a time; readers who saw it earlier wait for the same moment. After any error of these
+//! nothing is acknowledged until the process is started anew. Never used, as each has hung or lied: `flush_async`,
+//! `generate_id`, sled's transactions and subscribers.
 //!
-//! `open` decides whether the files may be used at all, `layout` is what lies in them, `writer` the threads, `watermark`
-//! the proof that nothing acknowledged is missing.
+//! `open` decides whether the files may be used at all, `layout` is what lies in them, `writer` the threads,
+//! `watermark` the proof that nothing acknowledged is missing.
 mod layout;
 mod open;
 #[cfg(test)]
@@ -110,6 +110,8 @@ impl Kv for SledKv {
         if keys.len() > MAX_GET_KEYS {
             return Err(Invalid::TooManyKeys { count: keys.len() }.into());
         }
+        // A read that finds everything would never suspend: a loop of such reads must not starve its neighbours.
+        tokio::task::coop::consume_budget().await;
         let touched = self.shared.get(keys)?;
         self.shared.once_durable(touched).await
     }

@@ -1,8 +1,8 @@
 //! Whether the files in a folder may be used as the store.
 //!
-//! Invariant: an opened store contains every acknowledged commit; whatever cannot be proven to do so is refused and left
-//! untouched, as an empty or shortened store would make a fleet of machines unknown. Nothing is ever re-created in a folder
-//! that had a store.
+//! Invariant: an opened store contains every acknowledged commit; whatever cannot be proven to do so is refused and
+//! left untouched, as an empty or shortened store would make a fleet of machines unknown. Nothing is ever re-created in
+//! a folder that had a store.
 use std::{
     fs::{self, File, TryLockError},
     io,
@@ -29,7 +29,8 @@ pub(super) const LOG_FILE: &str = "db";
 pub struct SledOptions {
     /// Memory for sled's page cache, in bytes.
     pub cache_bytes: u64,
-    /// Writes are refused while less than this is free on the file system: a store on a full disk cannot even be opened.
+    /// Writes are refused while less than this is free on the file system: a store on a full disk cannot even be
+    /// opened.
     pub min_free_bytes: u64,
 }
 
@@ -131,8 +132,7 @@ pub(super) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, OpenErro
     // After a kill the log may be only in the kernel's cache. Whoever reads it from here on must be able to rely on it.
     caught(|| tree.flush().map_err(|error| layout::backend_error(&error)))
         .map_err(|corrupt| damaged(dir, corrupt.into()))?;
-    let synced = log_file.sync_all().and_then(|()| File::open(dir)?.sync_all());
-    synced.map_err(|source| failed("sync", dir, source))?;
+    sync_files(dir).map_err(|source| failed("sync", dir, source))?;
     let watermark = open_watermark(dir, found, head).map_err(|source| failed("write the watermark of", dir, source))?;
     Ok(Opened { tree, head, log_file, watermark, lock_file })
 }
@@ -192,6 +192,17 @@ fn remove_unfinished(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// All of them, as sled never syncs the small file with its parameters, and cannot open the log without it.
+fn sync_files(dir: &Path) -> io::Result<()> {
+    for file in fs::read_dir(dir)? {
+        let file = file?;
+        if file.file_type()?.is_file() {
+            File::open(file.path())?.sync_all()?;
+        }
+    }
+    File::open(dir)?.sync_all()
 }
 
 fn read_watermark(dir: &Path) -> Result<Option<(WatermarkFile, Watermark)>, OpenError> {

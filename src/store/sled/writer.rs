@@ -1,5 +1,5 @@
-//! The three threads of an open store: one applies commits, one makes them durable and acknowledges them, one writes the
-//! watermark beside it.
+//! The three threads of an open store: one applies commits, one makes them durable and acknowledges them, one writes
+//! the watermark beside it.
 //!
 //! Invariant: an acknowledgement, a change in the ring and the durable revision come after `flush` and `fdatasync` of
 //! everything up to them, and after the watermark of the batch before. The first error ends all of that for good.
