@@ -73,19 +73,13 @@ impl Child {
         let path = std::path::absolute(config.path()).unwrap_or_else(|_| config.path());
         let text = config.text()?;
         let written = tokio::fs::write(&path, text).await;
-        written.map_err(|source| ChildError::Write {
-            path: path.clone(),
-            source,
-        })?;
+        written.map_err(|source| ChildError::Write { path: path.clone(), source })?;
         check(&path).await?;
         end_leftover(&config.pid_file(), &path).await;
 
         let (stop, stopped) = oneshot::channel();
         let supervisor = tokio::spawn(supervise(path, stopped));
-        Ok(Child {
-            supervisor,
-            stop: Some(stop),
-        })
+        Ok(Child { supervisor, stop: Some(stop) })
     }
 
     /// Ends dnsmasq and waits until it is gone.
@@ -105,11 +99,7 @@ impl Drop for Child {
 
 fn command(path: &Path) -> Command {
     let mut command = Command::new("dnsmasq");
-    command
-        .env("PATH", SEARCH_PATH)
-        .arg(conf_file_argument(path))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
+    command.env("PATH", SEARCH_PATH).arg(conf_file_argument(path)).stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
@@ -119,19 +109,12 @@ fn conf_file_argument(path: &Path) -> String {
 }
 
 async fn check(path: &Path) -> Result<(), ChildError> {
-    let verdict = command(path)
-        .arg("--test")
-        .output()
-        .await
-        .map_err(ChildError::Run)?;
+    let verdict = command(path).arg("--test").output().await.map_err(ChildError::Run)?;
     if verdict.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&verdict.stderr).trim().to_owned();
-    Err(ChildError::Refused {
-        path: path.to_owned(),
-        said,
-    })
+    Err(ChildError::Refused { path: path.to_owned(), said })
 }
 
 /// Runs dnsmasq again and again until `stopped` says (or is dropped, which says the same).
@@ -160,22 +143,14 @@ async fn supervise(path: PathBuf, mut stopped: oneshot::Receiver<()>) {
 
 enum Ended {
     Asked,
-    Itself {
-        status: ExitStatus,
-        last_line: String,
-    },
+    Itself { status: ExitStatus, last_line: String },
 }
 
 /// One run of dnsmasq.
 async fn run(path: &Path, stopped: &mut oneshot::Receiver<()>) -> io::Result<Ended> {
-    let mut child = command(path)
-        .args(["--keep-in-foreground", "--log-facility=-"])
-        .spawn()?;
+    let mut child = command(path).args(["--keep-in-foreground", "--log-facility=-"]).spawn()?;
     info!(pid = child.id(), config = %path.display(), "dnsmasq started");
-    let stderr = child
-        .stderr
-        .take()
-        .ok_or_else(|| io::Error::other("dnsmasq has no standard error"))?;
+    let stderr = child.stderr.take().ok_or_else(|| io::Error::other("dnsmasq has no standard error"))?;
     let mut lines = BufReader::new(stderr).lines();
     let mut last_line = String::new();
     loop {
@@ -196,17 +171,11 @@ async fn run(path: &Path, stopped: &mut oneshot::Receiver<()>) -> io::Result<End
             },
         }
     }
-    Ok(Ended::Itself {
-        status: child.wait().await?,
-        last_line,
-    })
+    Ok(Ended::Itself { status: child.wait().await?, last_line })
 }
 
 async fn end(child: &mut tokio::process::Child) -> io::Result<()> {
-    let pid = child
-        .id()
-        .and_then(|id| i32::try_from(id).ok())
-        .and_then(Pid::from_raw);
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
         kill_process(pid, Signal::TERM)?;
     }
@@ -218,14 +187,7 @@ async fn end(child: &mut tokio::process::Child) -> io::Result<()> {
 
 /// Puts a line of dnsmasq into the server's log. Every DHCP message is a line, so these are for debugging only.
 fn log(line: &str) {
-    const TROUBLE: [&str; 6] = [
-        "failed",
-        "error",
-        "cannot",
-        "not found",
-        "no address",
-        "in use",
-    ];
+    const TROUBLE: [&str; 6] = ["failed", "error", "cannot", "not found", "no address", "in use"];
     let (source, message) = line.split_once(": ").unwrap_or(("dnsmasq", line));
     if TROUBLE.iter().any(|word| message.contains(word)) {
         warn!(source, message, "dnsmasq reports trouble");
@@ -246,12 +208,8 @@ async fn end_leftover(pid_file: &Path, config: &Path) {
     };
     let argument = conf_file_argument(config);
     let is_ours = || async {
-        let command_line = tokio::fs::read(format!("/proc/{pid}/cmdline"))
-            .await
-            .unwrap_or_default();
-        command_line
-            .split(|byte| *byte == 0)
-            .any(|word| word == argument.as_bytes())
+        let command_line = tokio::fs::read(format!("/proc/{pid}/cmdline")).await.unwrap_or_default();
+        command_line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes())
     };
     let begin = Instant::now();
     let mut signal = Signal::TERM;

@@ -52,14 +52,8 @@ impl Account {
     #[must_use]
     pub fn of_this_process() -> Self {
         let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        let accounts = map
-            .lines()
-            .filter_map(|line| line.split_ascii_whitespace().nth(2)?.parse::<u64>().ok());
-        if accounts.sum::<u64>() == 1 {
-            Account::Only
-        } else {
-            Account::Own
-        }
+        let accounts = map.lines().filter_map(|line| line.split_ascii_whitespace().nth(2)?.parse::<u64>().ok());
+        if accounts.sum::<u64>() == 1 { Account::Only } else { Account::Own }
     }
 }
 
@@ -95,17 +89,10 @@ impl FromStr for DhcpRange {
     fn from_str(text: &str) -> Result<Self, RangeError> {
         let (first, last) = text.split_once(',').ok_or(RangeError::Shape)?;
         let address = |word: &str| {
-            word.trim().parse().map_err(|source| RangeError::Address {
-                word: word.trim().to_owned(),
-                source,
-            })
+            word.trim().parse().map_err(|source| RangeError::Address { word: word.trim().to_owned(), source })
         };
         let (first, last) = (address(first)?, address(last)?);
-        if last < first {
-            Err(RangeError::Backwards)
-        } else {
-            Ok(DhcpRange { first, last })
-        }
+        if last < first { Err(RangeError::Backwards) } else { Ok(DhcpRange { first, last }) }
     }
 }
 
@@ -118,10 +105,7 @@ impl fmt::Display for DhcpRange {
 impl DhcpRange {
     /// The range between two addresses, in either order.
     pub(super) fn spanning(one: Ipv4Addr, other: Ipv4Addr) -> Self {
-        DhcpRange {
-            first: one.min(other),
-            last: one.max(other),
-        }
+        DhcpRange { first: one.min(other), last: one.max(other) }
     }
 
     /// The first address.
@@ -141,9 +125,7 @@ impl DhcpRange {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// A path or URL with a character that means something to dnsmasq.
-    #[error(
-        "{0:?} cannot be written into a dnsmasq configuration: use a name without spaces, quotes, commas and such"
-    )]
+    #[error("{0:?} cannot be written into a dnsmasq configuration: use a name without spaces, quotes, commas and such")]
     Unwritable(String),
     /// Machines in the range could not reach the server.
     #[error("the range {range} is not in the network of {interface} ({address}, mask {mask})")]
@@ -188,46 +170,11 @@ fn firmwares(ipxe: &IpxeFiles) -> [Firmware; 5] {
     };
     // 7 and 9 were swapped in RFC 4578; firmware for x86-64 sends either.
     [
-        of(
-            "BIOS",
-            "bios",
-            &[0],
-            ipxe.bios,
-            "undionly.kpxe",
-            LoadsBy::Tftp,
-        ),
-        of(
-            "UEFI on x86-64",
-            "efi-x64",
-            &[7, 9],
-            ipxe.x64,
-            "snponly.efi",
-            LoadsBy::Tftp,
-        ),
-        of(
-            "UEFI on ARM64",
-            "efi-arm64",
-            &[11],
-            ipxe.arm64,
-            "snp-arm64.efi",
-            LoadsBy::Tftp,
-        ),
-        of(
-            "UEFI HTTP boot on x86-64",
-            "http-x64",
-            &[16],
-            ipxe.x64,
-            "snponly.efi",
-            LoadsBy::Http,
-        ),
-        of(
-            "UEFI HTTP boot on ARM64",
-            "http-arm64",
-            &[19],
-            ipxe.arm64,
-            "snp-arm64.efi",
-            LoadsBy::Http,
-        ),
+        of("BIOS", "bios", &[0], ipxe.bios, "undionly.kpxe", LoadsBy::Tftp),
+        of("UEFI on x86-64", "efi-x64", &[7, 9], ipxe.x64, "snponly.efi", LoadsBy::Tftp),
+        of("UEFI on ARM64", "efi-arm64", &[11], ipxe.arm64, "snp-arm64.efi", LoadsBy::Tftp),
+        of("UEFI HTTP boot on x86-64", "http-x64", &[16], ipxe.x64, "snponly.efi", LoadsBy::Http),
+        of("UEFI HTTP boot on ARM64", "http-arm64", &[19], ipxe.arm64, "snp-arm64.efi", LoadsBy::Http),
     ]
 }
 
@@ -251,12 +198,7 @@ impl Config {
     pub fn text(&self) -> Result<String, ConfigError> {
         let data_dir = &writable_path(&self.data_dir)?;
         let url = writable(&self.public_url)?.trim_end_matches('/');
-        let root = self
-            .ipxe
-            .directory
-            .as_deref()
-            .map(writable_path)
-            .transpose()?;
+        let root = self.ipxe.directory.as_deref().map(writable_path).transpose()?;
         self.check_range()?;
 
         let mut text = String::new();
@@ -266,36 +208,26 @@ impl Config {
             text.push('\n');
         };
         line(format_args!("# dnsmasq for kiwispray: {}.", self.summary()));
-        line(format_args!(
-            "# Generated: `kiwispray dnsmasq config` prints it again."
-        ));
+        line(format_args!("# Generated: `kiwispray dnsmasq config` prints it again."));
         line(format_args!("\n# DHCP and TFTP on one interface, no DNS."));
-        line(format_args!(
-            "port=0\ninterface={}\nexcept-interface=lo\nbind-interfaces",
-            self.interface.name()
-        ));
+        line(format_args!("port=0\ninterface={}\nexcept-interface=lo\nbind-interfaces", self.interface.name()));
         line(format_args!("pid-file={data_dir}/dnsmasq.pid"));
         if let Account::Only = self.account {
-            line(format_args!(
-                "# There is no other account in this user namespace.\nuser=root\ngroup="
-            ));
+            line(format_args!("# There is no other account in this user namespace.\nuser=root\ngroup="));
         }
         self.addresses(&mut line, data_dir);
 
         match root {
-            Some(root) => line(format_args!(
-                "\n# iPXE for firmware that asks by TFTP.\nenable-tftp\ntftp-root={root}"
-            )),
-            None => line(format_args!(
-                "\n# No iPXE was found, so nothing is served by TFTP."
-            )),
+            Some(root) => line(format_args!("\n# iPXE for firmware that asks by TFTP.\nenable-tftp\ntftp-root={root}")),
+            None => line(format_args!("\n# No iPXE was found, so nothing is served by TFTP.")),
         }
-        line(format_args!(
-            "\n# iPXE itself, however it was started, goes on with the server's script."
-        ));
-        line(format_args!(
-            "dhcp-userclass=set:ipxe,iPXE\ndhcp-boot=tag:ipxe,{url}/bootstrap.ipxe"
-        ));
+        line(format_args!("\n# iPXE itself, however it was started, goes on with the server's script."));
+        let next_server = match self.mode {
+            Mode::Full(_) => String::new(),
+            // iPXE overlooks a proxy's answer without the address of a boot server, though it does not use it.
+            Mode::Proxy => format!(",,{}", self.interface.address()),
+        };
+        line(format_args!("dhcp-userclass=set:ipxe,iPXE\ndhcp-boot=tag:ipxe,{url}/bootstrap.ipxe{next_server}"));
         for firmware in firmwares(&self.ipxe) {
             self.firmware(&mut line, &firmware, url);
         }
@@ -331,51 +263,27 @@ impl Config {
                 line(format_args!(
                     "\n# One address per MAC: firmware, iPXE, installer and system send different client ids."
                 ));
-                line(format_args!(
-                    "dhcp-ignore-clid\ndhcp-range={range},{},1h",
-                    self.interface.mask()
-                ));
+                line(format_args!("dhcp-ignore-clid\ndhcp-range={range},{},1h", self.interface.mask()));
                 line(format_args!("dhcp-leasefile={data_dir}/dnsmasq.leases"));
             }
             Mode::Proxy => {
-                line(format_args!(
-                    "\n# No addresses: another DHCP server gives them."
-                ));
-                line(format_args!(
-                    "dhcp-range={},proxy,{}",
-                    self.interface.network(),
-                    self.interface.mask()
-                ));
+                line(format_args!("\n# No addresses: another DHCP server gives them."));
+                line(format_args!("dhcp-range={},proxy,{}", self.interface.network(), self.interface.mask()));
             }
         }
     }
 
     /// The lines that start iPXE on one kind of firmware, or a comment that says why there are none.
     fn firmware(&self, line: &mut impl FnMut(fmt::Arguments<'_>), firmware: &Firmware, url: &str) {
-        let Firmware {
-            title,
-            tag,
-            architectures,
-            file,
-            usual_name,
-            loads_by,
-        } = firmware;
+        let Firmware { title, tag, architectures, file, usual_name, loads_by } = firmware;
         let Some(file) = file else {
             let dirs = match &self.ipxe.directory {
                 Some(directory) => directory.display().to_string(),
-                None => self
-                    .ipxe
-                    .looked_in
-                    .iter()
-                    .map(|dir| dir.display().to_string())
-                    .collect::<Vec<_>>()
-                    .join(", "),
+                None => self.ipxe.looked_in.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(", "),
             };
             // Every control character is dropped: a comment must stay one.
             let dirs: String = dirs.chars().filter(|c| !c.is_control()).collect();
-            return line(format_args!(
-                "\n# {title} is not offered: no {usual_name} (or alike) in {dirs}."
-            ));
+            return line(format_args!("\n# {title} is not offered: no {usual_name} (or alike) in {dirs}."));
         };
         match (self.mode, loads_by) {
             (Mode::Full(_), LoadsBy::Tftp) => {
@@ -384,62 +292,40 @@ impl Config {
                 line(format_args!("dhcp-boot=tag:!ipxe,tag:{tag},{file}"));
             }
             (Mode::Full(_), LoadsBy::Http) => {
-                line(format_args!(
-                    "\n# {title}: the firmware takes a URL only from who calls itself HTTPClient."
-                ));
+                line(format_args!("\n# {title}: the firmware takes a URL only from who calls itself HTTPClient."));
                 match_architectures(line, tag, architectures);
-                line(format_args!(
-                    "dhcp-option-force=tag:!ipxe,tag:{tag},option:vendor-class,HTTPClient"
-                ));
-                line(format_args!(
-                    "dhcp-boot=tag:!ipxe,tag:{tag},{url}/ipxe/{file}"
-                ));
+                line(format_args!("dhcp-option-force=tag:!ipxe,tag:{tag},option:vendor-class,HTTPClient"));
+                line(format_args!("dhcp-boot=tag:!ipxe,tag:{tag},{url}/ipxe/{file}"));
             }
             (Mode::Proxy, LoadsBy::Tftp) => {
                 line(format_args!("\n# {title}"));
                 for architecture in *architectures {
-                    line(format_args!(
-                        "pxe-service=tag:!ipxe,{architecture},\"iPXE\",{file}"
-                    ));
+                    line(format_args!("pxe-service=tag:!ipxe,{architecture},\"iPXE\",{file}"));
                 }
             }
             (Mode::Proxy, LoadsBy::Http) => {
-                line(format_args!(
-                    "\n# {title} is not offered: dnsmasq cannot do it in proxy mode."
-                ));
+                line(format_args!("\n# {title} is not offered: dnsmasq cannot do it in proxy mode."));
             }
         }
     }
 }
 
-fn match_architectures(
-    line: &mut impl FnMut(fmt::Arguments<'_>),
-    tag: &str,
-    architectures: &[u16],
-) {
+fn match_architectures(line: &mut impl FnMut(fmt::Arguments<'_>), tag: &str, architectures: &[u16]) {
     for architecture in architectures {
-        line(format_args!(
-            "dhcp-match=set:{tag},option:client-arch,{architecture}"
-        ));
+        line(format_args!("dhcp-match=set:{tag},option:client-arch,{architecture}"));
     }
 }
 
 /// A word that dnsmasq reads as itself: no separator, comment, quote, escape, or end of line.
 fn writable(word: &str) -> Result<&str, ConfigError> {
     let good = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%~=[]".contains(c);
-    if word.chars().all(good) {
-        Ok(word)
-    } else {
-        Err(ConfigError::Unwritable(word.to_owned()))
-    }
+    if word.chars().all(good) { Ok(word) } else { Err(ConfigError::Unwritable(word.to_owned())) }
 }
 
 /// The same for a path, made absolute, as dnsmasq runs in `/`.
 fn writable_path(path: &Path) -> Result<String, ConfigError> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let word = path
-        .to_str()
-        .ok_or_else(|| ConfigError::Unwritable(path.display().to_string()))?;
+    let word = path.to_str().ok_or_else(|| ConfigError::Unwritable(path.display().to_string()))?;
     writable(word).map(str::to_owned)
 }
 

@@ -61,25 +61,13 @@ impl Interface {
     /// A name that is no interface's, or a network without room for machines.
     pub fn new(name: &str, address: Ipv4Addr, prefix_bits: u8) -> Result<Self, InterfaceError> {
         let good = |c: char| c.is_ascii_alphanumeric() || "._:@-".contains(c);
-        if name.is_empty()
-            || name.len() > NAME_BYTES_MAX
-            || name.starts_with('-')
-            || !name.chars().all(good)
-        {
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || name.starts_with('-') || !name.chars().all(good) {
             return Err(InterfaceError::Name(name.to_owned()));
         }
         if !(1..=30).contains(&prefix_bits) {
-            return Err(InterfaceError::Prefix {
-                name: name.to_owned(),
-                prefix_bits,
-            });
+            return Err(InterfaceError::Prefix { name: name.to_owned(), prefix_bits });
         }
-        Ok(Interface {
-            name: name.to_owned(),
-            address,
-            prefix_bits,
-            hardware: None,
-        })
+        Ok(Interface { name: name.to_owned(), address, prefix_bits, hardware: None })
     }
 
     /// Asks the system for the interface's first IPv4 address. Blocks for the run of `ip`.
@@ -91,18 +79,12 @@ impl Interface {
         Interface::new(name, Ipv4Addr::UNSPECIFIED, 24)?;
         let answer = Command::new("ip")
             .args(["-json", "address", "show", "dev", name])
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin",
-            )
+            .env("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin")
             .output()
             .map_err(InterfaceError::Ip)?;
         if !answer.status.success() {
             let said = String::from_utf8_lossy(&answer.stderr).trim().to_owned();
-            return Err(InterfaceError::Missing {
-                name: name.to_owned(),
-                said,
-            });
+            return Err(InterfaceError::Missing { name: name.to_owned(), said });
         }
         Self::from_ip_json(name, &answer.stdout)
     }
@@ -124,10 +106,7 @@ impl Interface {
             for Address { local, prefixlen } in link.addr_info {
                 if let IpAddr::V4(address) = local {
                     let hardware = link.address.as_deref().and_then(ethernet_address);
-                    return Ok(Interface {
-                        hardware,
-                        ..Interface::new(name, address, prefixlen)?
-                    });
+                    return Ok(Interface { hardware, ..Interface::new(name, address, prefixlen)? });
                 }
             }
         }
@@ -187,10 +166,7 @@ impl Interface {
 }
 
 fn ethernet_address(text: &str) -> Option<[u8; 6]> {
-    let bytes: Option<Vec<u8>> = text
-        .split(':')
-        .map(|byte| u8::from_str_radix(byte, 16).ok())
-        .collect();
+    let bytes: Option<Vec<u8>> = text.split(':').map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
     bytes?.try_into().ok()
 }
 
@@ -200,19 +176,8 @@ mod tests {
 
     #[test]
     fn names_that_would_break_a_configuration_are_refused() {
-        for name in [
-            "",
-            "-x",
-            "eth0\nport=53",
-            "a b",
-            "eth0,eth1",
-            "0123456789abcdef",
-            "e#",
-        ] {
-            assert!(
-                Interface::new(name, Ipv4Addr::LOCALHOST, 24).is_err(),
-                "{name:?}"
-            );
+        for name in ["", "-x", "eth0\nport=53", "a b", "eth0,eth1", "0123456789abcdef", "e#"] {
+            assert!(Interface::new(name, Ipv4Addr::LOCALHOST, 24).is_err(), "{name:?}");
         }
         assert!(Interface::new("enp3s0f1.100", Ipv4Addr::LOCALHOST, 24).is_ok());
     }
@@ -228,36 +193,23 @@ mod tests {
         assert_eq!(interface.mask(), Ipv4Addr::new(255, 255, 240, 0));
         assert!(interface.reaches(Ipv4Addr::new(10, 1, 15, 254)));
         assert!(!interface.reaches(Ipv4Addr::new(10, 1, 16, 1)));
-        assert!(matches!(
-            Interface::from_ip_json("br0", b"[{}]"),
-            Err(InterfaceError::NoAddress(_))
-        ));
+        assert!(matches!(Interface::from_ip_json("br0", b"[{}]"), Err(InterfaceError::NoAddress(_))));
     }
 
     #[test]
     fn suggested_ranges_lie_inside_their_network() {
         for prefix_bits in 1..=30 {
-            let interface =
-                Interface::new("eth1", Ipv4Addr::new(172, 16, 0, 1), prefix_bits).unwrap();
+            let interface = Interface::new("eth1", Ipv4Addr::new(172, 16, 0, 1), prefix_bits).unwrap();
             let range = interface.suggested_range();
             assert!(range.first() <= range.last(), "/{prefix_bits}: {range}");
-            assert!(
-                interface.reaches(range.first()) && interface.reaches(range.last()),
-                "/{prefix_bits}: {range}"
-            );
+            assert!(interface.reaches(range.first()) && interface.reaches(range.last()), "/{prefix_bits}: {range}");
         }
         let usual = Interface::new("eth1", Ipv4Addr::new(192, 168, 42, 1), 24).unwrap();
-        assert_eq!(
-            usual.suggested_range().to_string(),
-            "192.168.42.100,192.168.42.199"
-        );
+        assert_eq!(usual.suggested_range().to_string(), "192.168.42.100,192.168.42.199");
     }
 
     #[test]
     fn loopback_is_found_and_nonsense_is_not() {
-        assert!(matches!(
-            Interface::find("no-such-if"),
-            Err(InterfaceError::Missing { .. })
-        ));
+        assert!(matches!(Interface::find("no-such-if"), Err(InterfaceError::Missing { .. })));
     }
 }

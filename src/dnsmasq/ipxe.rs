@@ -8,13 +8,7 @@ use std::path::{Path, PathBuf};
 const DISTRIBUTION_DIRS: [&str; 2] = ["/usr/lib/ipxe", "/usr/share/ipxe"];
 const BIOS_NAMES: &[&str] = &["undionly.kpxe"];
 // The "snp only" builds use the firmware's own network driver, which is what loaded them and therefore works.
-const X64_NAMES: &[&str] = &[
-    "snponly.efi",
-    "snponly-x86_64.efi",
-    "snp-x86_64.efi",
-    "ipxe.efi",
-    "ipxe-x86_64.efi",
-];
+const X64_NAMES: &[&str] = &["snponly.efi", "snponly-x86_64.efi", "snp-x86_64.efi", "ipxe.efi", "ipxe-x86_64.efi"];
 const ARM64_NAMES: &[&str] = &["snponly-arm64.efi", "snp-arm64.efi", "ipxe-arm64.efi"];
 
 /// The firmware files of one directory, which is also the TFTP root and what `/ipxe/<file>` serves.
@@ -38,9 +32,7 @@ impl IpxeFiles {
     /// Looks in `ipxe_dir` (of `--ipxe-dir`) first, then where distributions put iPXE.
     #[must_use]
     pub fn find(ipxe_dir: Option<&Path>) -> Self {
-        let dirs = ipxe_dir
-            .into_iter()
-            .chain(DISTRIBUTION_DIRS.iter().map(Path::new));
+        let dirs = ipxe_dir.into_iter().chain(DISTRIBUTION_DIRS.iter().map(Path::new));
         Self::find_in(dirs.map(Path::to_owned).collect())
     }
 
@@ -48,30 +40,13 @@ impl IpxeFiles {
     #[must_use]
     pub fn find_in(looked_in: Vec<PathBuf>) -> Self {
         for directory in &looked_in {
-            let first = |names: &[&'static str]| {
-                names
-                    .iter()
-                    .copied()
-                    .find(|name| directory.join(name).is_file())
-            };
+            let first = |names: &[&'static str]| names.iter().copied().find(|name| directory.join(name).is_file());
             let (bios, x64, arm64) = (first(BIOS_NAMES), first(X64_NAMES), first(ARM64_NAMES));
             if bios.is_some() || x64.is_some() || arm64.is_some() {
-                return IpxeFiles {
-                    directory: Some(directory.clone()),
-                    bios,
-                    x64,
-                    arm64,
-                    looked_in,
-                };
+                return IpxeFiles { directory: Some(directory.clone()), bios, x64, arm64, looked_in };
             }
         }
-        IpxeFiles {
-            directory: None,
-            bios: None,
-            x64: None,
-            arm64: None,
-            looked_in,
-        }
+        IpxeFiles { directory: None, bios: None, x64: None, arm64: None, looked_in }
     }
 }
 
@@ -90,22 +65,11 @@ mod tests {
     #[test]
     fn names_of_both_distributions_are_known() {
         let debian = dir_with(&["undionly.kpxe", "snponly.efi", "ipxe.efi"]);
-        let suse = dir_with(&[
-            "undionly.kpxe",
-            "snp-x86_64.efi",
-            "ipxe-x86_64.efi",
-            "snp-arm64.efi",
-        ]);
+        let suse = dir_with(&["undionly.kpxe", "snp-x86_64.efi", "ipxe-x86_64.efi", "snp-arm64.efi"]);
         let found = IpxeFiles::find_in(vec![debian.path().to_owned(), suse.path().to_owned()]);
-        assert_eq!(
-            (found.bios, found.x64, found.arm64),
-            (Some("undionly.kpxe"), Some("snponly.efi"), None)
-        );
+        assert_eq!((found.bios, found.x64, found.arm64), (Some("undionly.kpxe"), Some("snponly.efi"), None));
         let found = IpxeFiles::find_in(vec![suse.path().to_owned()]);
-        assert_eq!(
-            (found.x64, found.arm64),
-            (Some("snp-x86_64.efi"), Some("snp-arm64.efi"))
-        );
+        assert_eq!((found.x64, found.arm64), (Some("snp-x86_64.efi"), Some("snp-arm64.efi")));
     }
 
     #[test]
@@ -114,18 +78,9 @@ mod tests {
         let distribution = dir_with(&["undionly.kpxe", "snponly.efi"]);
         let empty = dir_with(&[]);
         let found = IpxeFiles::find_in(vec![own.path().to_owned(), distribution.path().to_owned()]);
-        assert_eq!(
-            (found.directory.as_deref(), found.bios),
-            (Some(own.path()), None)
-        );
-        let found = IpxeFiles::find_in(vec![
-            empty.path().to_owned(),
-            distribution.path().to_owned(),
-        ]);
+        assert_eq!((found.directory.as_deref(), found.bios), (Some(own.path()), None));
+        let found = IpxeFiles::find_in(vec![empty.path().to_owned(), distribution.path().to_owned()]);
         assert_eq!(found.directory.as_deref(), Some(distribution.path()));
-        assert_eq!(
-            IpxeFiles::find_in(vec![empty.path().to_owned()]).directory,
-            None
-        );
+        assert_eq!(IpxeFiles::find_in(vec![empty.path().to_owned()]).directory, None);
     }
 }

@@ -60,10 +60,7 @@ impl fmt::Display for Warning {
                 List(servers)
             ),
             Warning::NobodyServes => {
-                write!(
-                    out,
-                    "no DHCP server answers here: in proxy mode machines get no address until one does"
-                )
+                write!(out, "no DHCP server answers here: in proxy mode machines get no address until one does")
             }
         }
     }
@@ -91,26 +88,15 @@ pub enum Refused {
 /// [`Refused::NobodyServes`] when nothing was asked for and nobody serves addresses.
 pub fn decide(wish: Wish, interface: &Interface, seen: &[SeenServer]) -> Result<Decision, Refused> {
     match (wish, seen) {
-        (Wish::Range(range), []) => Ok(Decision {
-            mode: Mode::Full(range),
-            warning: None,
-        }),
-        (Wish::Range(range), others) => Ok(Decision {
-            mode: Mode::Full(range),
-            warning: Some(Warning::SecondServer(others.to_vec())),
-        }),
-        (Wish::Proxy, []) => Ok(Decision {
-            mode: Mode::Proxy,
-            warning: Some(Warning::NobodyServes),
-        }),
-        (Wish::Proxy | Wish::Unstated, [_, ..]) => Ok(Decision {
-            mode: Mode::Proxy,
-            warning: None,
-        }),
-        (Wish::Unstated, []) => Err(Refused::NobodyServes {
-            interface: interface.name().to_owned(),
-            range: interface.suggested_range(),
-        }),
+        (Wish::Range(range), []) => Ok(Decision { mode: Mode::Full(range), warning: None }),
+        (Wish::Range(range), others) => {
+            Ok(Decision { mode: Mode::Full(range), warning: Some(Warning::SecondServer(others.to_vec())) })
+        }
+        (Wish::Proxy, []) => Ok(Decision { mode: Mode::Proxy, warning: Some(Warning::NobodyServes) }),
+        (Wish::Proxy | Wish::Unstated, [_, ..]) => Ok(Decision { mode: Mode::Proxy, warning: None }),
+        (Wish::Unstated, []) => {
+            Err(Refused::NobodyServes { interface: interface.name().to_owned(), range: interface.suggested_range() })
+        }
     }
 }
 
@@ -137,10 +123,7 @@ mod tests {
     }
 
     fn other() -> SeenServer {
-        SeenServer {
-            address: Ipv4Addr::new(192, 168, 42, 9),
-            offered: Ipv4Addr::new(192, 168, 42, 77),
-        }
+        SeenServer { address: Ipv4Addr::new(192, 168, 42, 9), offered: Ipv4Addr::new(192, 168, 42, 77) }
     }
 
     fn range() -> DhcpRange {
@@ -150,13 +133,7 @@ mod tests {
     #[test]
     fn without_a_range_another_server_means_proxy() {
         let decision = decide(Wish::Unstated, &interface(), &[other()]).unwrap();
-        assert_eq!(
-            decision,
-            Decision {
-                mode: Mode::Proxy,
-                warning: None
-            }
-        );
+        assert_eq!(decision, Decision { mode: Mode::Proxy, warning: None });
     }
 
     #[test]
@@ -177,21 +154,8 @@ mod tests {
 
     #[test]
     fn what_fits_the_network_is_not_warned_about() {
-        assert_eq!(
-            decide(Wish::Range(range()), &interface(), &[])
-                .unwrap()
-                .warning,
-            None
-        );
-        assert_eq!(
-            decide(Wish::Proxy, &interface(), &[other()])
-                .unwrap()
-                .warning,
-            None
-        );
-        assert_eq!(
-            decide(Wish::Proxy, &interface(), &[]).unwrap().warning,
-            Some(Warning::NobodyServes)
-        );
+        assert_eq!(decide(Wish::Range(range()), &interface(), &[]).unwrap().warning, None);
+        assert_eq!(decide(Wish::Proxy, &interface(), &[other()]).unwrap().warning, None);
+        assert_eq!(decide(Wish::Proxy, &interface(), &[]).unwrap().warning, Some(Warning::NobodyServes));
     }
 }

@@ -61,10 +61,7 @@ pub enum ProbeError {
 pub fn probe(interface: &Interface, transaction: u32) -> Result<Vec<SeenServer>, ProbeError> {
     let socket_error = |source: io::Error| match source.kind() {
         io::ErrorKind::PermissionDenied => ProbeError::NotAllowed(source),
-        _ => ProbeError::Socket {
-            interface: interface.name().to_owned(),
-            source,
-        },
+        _ => ProbeError::Socket { interface: interface.name().to_owned(), source },
     };
     let not_ethernet = || ProbeError::NotEthernet(interface.name().to_owned());
     let hardware = interface.hardware_address().ok_or_else(not_ethernet)?;
@@ -76,12 +73,7 @@ pub fn probe(interface: &Interface, transaction: u32) -> Result<Vec<SeenServer>,
 }
 
 fn udp_socket(address: Ipv4Addr) -> io::Result<UdpSocket> {
-    let socket = socket_with(
-        AddressFamily::INET,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     // A DHCP client of this machine may hold the port; broadcasts reach both.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     sockopt::set_socket_broadcast(&socket, true)?;
@@ -89,12 +81,7 @@ fn udp_socket(address: Ipv4Addr) -> io::Result<UdpSocket> {
     Ok(UdpSocket::from(socket))
 }
 
-fn ask(
-    out: &UdpSocket,
-    back: &UdpSocket,
-    question: &[u8],
-    transaction: u32,
-) -> io::Result<Vec<SeenServer>> {
+fn ask(out: &UdpSocket, back: &UdpSocket, question: &[u8], transaction: u32) -> io::Result<Vec<SeenServer>> {
     let begin = Instant::now();
     let everyone = SocketAddrV4::new(Ipv4Addr::BROADCAST, SERVER_PORT);
     let mut seen: Vec<SeenServer> = Vec::new();
@@ -108,19 +95,12 @@ fn ask(
         let mut answer = [0_u8; 1500];
         let length = match back.recv(&mut answer) {
             Ok(length) => length,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
-                ) =>
-            {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 continue;
             }
             Err(error) => return Err(error),
         };
-        if let Some(server) = answer
-            .get(..length)
-            .and_then(|answer| offer(answer, transaction))
+        if let Some(server) = answer.get(..length).and_then(|answer| offer(answer, transaction))
             && !seen.iter().any(|known| known.address == server.address)
         {
             seen.push(server);
@@ -148,10 +128,7 @@ fn discover(transaction: u32, hardware: [u8; 6]) -> Vec<u8> {
 /// The offer in a datagram, if it is one and answers `transaction`.
 fn offer(message: &[u8], transaction: u32) -> Option<SeenServer> {
     let word = |at: usize| Some(<[u8; 4]>::try_from(message.get(at..at + 4)?).ok()?);
-    if message.first() != Some(&2)
-        || word(4)? != transaction.to_be_bytes()
-        || word(FIXED_BYTES)? != MAGIC
-    {
+    if message.first() != Some(&2) || word(4)? != transaction.to_be_bytes() || word(FIXED_BYTES)? != MAGIC {
         return None;
     }
     let offered = Ipv4Addr::from(word(16)?);
@@ -190,32 +167,14 @@ mod tests {
         message.extend(offered);
         message.resize(FIXED_BYTES, 0);
         message.extend(MAGIC);
-        message.extend([
-            0,
-            OPTION_MESSAGE_TYPE,
-            1,
-            message_type,
-            OPTION_SERVER_ID,
-            4,
-            10,
-            0,
-            0,
-            1,
-            255,
-        ]);
+        message.extend([0, OPTION_MESSAGE_TYPE, 1, message_type, OPTION_SERVER_ID, 4, 10, 0, 0, 1, 255]);
         message
     }
 
     #[test]
     fn an_offer_names_server_and_address() {
         let seen = offer(&answer(7, OFFER, [10, 0, 0, 50]), 7).unwrap();
-        assert_eq!(
-            seen,
-            SeenServer {
-                address: Ipv4Addr::new(10, 0, 0, 1),
-                offered: Ipv4Addr::new(10, 0, 0, 50)
-            }
-        );
+        assert_eq!(seen, SeenServer { address: Ipv4Addr::new(10, 0, 0, 1), offered: Ipv4Addr::new(10, 0, 0, 50) });
     }
 
     #[test]
@@ -230,11 +189,7 @@ mod tests {
     fn truncated_answers_are_no_offers_and_no_panics() {
         let whole = answer(7, OFFER, [10, 0, 0, 50]);
         for length in 0..whole.len() - 8 {
-            assert_eq!(
-                offer(whole.get(..length).unwrap(), 7),
-                None,
-                "{length} bytes"
-            );
+            assert_eq!(offer(whole.get(..length).unwrap(), 7), None, "{length} bytes");
         }
     }
 

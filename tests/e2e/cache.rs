@@ -8,9 +8,7 @@ use anyhow::{Context, Result};
 pub(crate) fn dir() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(base) if !base.is_empty() => PathBuf::from(base),
-        Some(_) | None => {
-            PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache")
-        }
+        Some(_) | None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?).join(".cache"),
     };
     let dir = base.join("kiwispray");
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;

@@ -23,10 +23,7 @@ struct Printed {
 
 impl Console {
     pub(crate) fn new(machine: &str) -> Self {
-        Console {
-            machine: machine.to_owned(),
-            shared: Arc::default(),
-        }
+        Console { machine: machine.to_owned(), shared: Arc::default() }
     }
 
     /// Reads until the machine is off, in a thread of its own.
@@ -59,21 +56,14 @@ impl Console {
         let mut printed = lock.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let new = printed.text.get(printed.seen..).unwrap_or_default();
-            let found = texts
-                .iter()
-                .filter_map(|text| Some((new.find(text)?, *text)))
-                .min();
+            let found = texts.iter().filter_map(|text| Some((new.find(text)?, *text))).min();
             if let Some((at, text)) = found {
                 printed.seen += at + text.len();
                 return Ok(text);
             }
             let left = timeout.saturating_sub(begin.elapsed());
             if left.is_zero() || printed.closed {
-                let why = if printed.closed {
-                    "the machine went off"
-                } else {
-                    "it did not come in time"
-                };
+                let why = if printed.closed { "the machine went off" } else { "it did not come in time" };
                 let wanted = texts.join("\" or \"");
                 bail!(
                     "{}: waited {} s for \"{wanted}\" on the console, but {why}. Its last lines:\n{}",
@@ -82,10 +72,7 @@ impl Console {
                     last_lines(&printed.text, 40)
                 );
             }
-            printed = changed
-                .wait_timeout(printed, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            printed = changed.wait_timeout(printed, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -110,12 +97,7 @@ impl Console {
         for part in text.split_inclusive('\n') {
             line.push_str(part);
             if part.ends_with('\n') {
-                let _ = writeln!(
-                    std::io::stdout().lock(),
-                    "{:>6} | {}",
-                    self.machine,
-                    line.trim_end()
-                );
+                let _ = writeln!(std::io::stdout().lock(), "{:>6} | {}", self.machine, line.trim_end());
                 line.clear();
             }
         }
@@ -123,12 +105,7 @@ impl Console {
 }
 
 fn last_lines(text: &str, count: usize) -> String {
-    let mut lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .rev()
-        .take(count)
-        .collect();
+    let mut lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).rev().take(count).collect();
     lines.reverse();
     lines.join("\n")
 }

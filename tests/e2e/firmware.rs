@@ -16,15 +16,11 @@ use crate::machine::{Firmware, Identity, Machine};
 use crate::net::Bridge;
 
 const PATIENCE: Duration = Duration::from_secs(180);
-const SCRIPT: &str =
-    "#!ipxe\necho e2e: script of ${net0/ip} platform ${platform} arch ${buildarch}\nsleep 600\n";
+const SCRIPT: &str = "#!ipxe\necho e2e: script of ${net0/ip} platform ${platform} arch ${buildarch}\nsleep 600\n";
 
 pub(crate) fn run(watch: bool) -> Result<u32> {
     let dir = tempfile::tempdir()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
 
     // Two switches: on the first dnsmasq serves addresses, on the second it is a proxy beside another dnsmasq.
     let full = Bridge::new("e2e0", Bridge::ADDRESS)?;
@@ -33,30 +29,17 @@ pub(crate) fn run(watch: bool) -> Result<u32> {
     let proxied_if = Interface::find(proxied.name())?;
 
     let seen = probe(&full_if, 0x6b69_7769)?;
-    ensure!(
-        seen.is_empty(),
-        "there is a DHCP server on a new network: {seen:?}"
-    );
-    ensure!(
-        decide(Wish::Unstated, &full_if, &seen).is_err(),
-        "a lonely network was not refused"
-    );
+    ensure!(seen.is_empty(), "there is a DHCP server on a new network: {seen:?}");
+    ensure!(decide(Wish::Unstated, &full_if, &seen).is_err(), "a lonely network was not refused");
     let range = full_if.suggested_range();
     let _full = start(&runtime, dir.path(), &full_if, Mode::Full(range))?;
     serve(full_if.address(), IpxeFiles::find(None))?;
 
     let _other = other_dhcp_server(&proxied, dir.path())?;
     let seen = probe(&proxied_if, 0x6b69_7769)?;
-    ensure!(
-        seen.len() == 1,
-        "the other DHCP server was not seen: {seen:?}"
-    );
+    ensure!(seen.len() == 1, "the other DHCP server was not seen: {seen:?}");
     let decision = decide(Wish::Unstated, &proxied_if, &seen)?;
-    ensure!(
-        decision.mode == Mode::Proxy,
-        "another server was seen, but the mode is {:?}",
-        decision.mode
-    );
+    ensure!(decision.mode == Mode::Proxy, "another server was seen, but the mode is {:?}", decision.mode);
     let _proxy = start(&runtime, dir.path(), &proxied_if, decision.mode)?;
     serve(proxied_if.address(), IpxeFiles::find(None))?;
     println!("ok: the look for other DHCP servers");
@@ -80,9 +63,7 @@ pub(crate) fn run(watch: bool) -> Result<u32> {
             machines.push((machine, *expected));
         }
         for (machine, expected) in &machines {
-            machine
-                .console
-                .wait_for("e2e: script of 192.168.4", PATIENCE)?;
+            machine.console.wait_for("e2e: script of 192.168.4", PATIENCE)?;
             machine.console.wait_for(expected, Duration::from_secs(5))?;
             println!("ok: {}", machine.identity.name);
             passed += 1;
@@ -91,12 +72,7 @@ pub(crate) fn run(watch: bool) -> Result<u32> {
     Ok(passed)
 }
 
-fn start(
-    runtime: &tokio::runtime::Runtime,
-    dir: &Path,
-    interface: &Interface,
-    mode: Mode,
-) -> Result<Child> {
+fn start(runtime: &tokio::runtime::Runtime, dir: &Path, interface: &Interface, mode: Mode) -> Result<Child> {
     let data_dir = dir.join(format!("data-{}", interface.name()));
     fs::create_dir(&data_dir)?;
     let config = Config {
@@ -112,23 +88,8 @@ fn start(
 
 /// The DHCP server of the house, which knows nothing of booting. It has an address of its own on the switch.
 fn other_dhcp_server(bridge: &Bridge, dir: &Path) -> Result<Guard> {
-    crate::net::run(
-        "ip",
-        &[
-            "link",
-            "add",
-            "house",
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "house-port",
-        ],
-    )?;
-    crate::net::run(
-        "ip",
-        &["link", "set", "house-port", "master", bridge.name(), "up"],
-    )?;
+    crate::net::run("ip", &["link", "add", "house", "type", "veth", "peer", "name", "house-port"])?;
+    crate::net::run("ip", &["link", "set", "house-port", "master", bridge.name(), "up"])?;
     // A network namespace of its own, as two servers on one machine would share the port.
     let mut namespace = std::process::Command::new("unshare");
     namespace.args(["--net", "--", "sh", "-c"]).arg(
@@ -137,17 +98,11 @@ fn other_dhcp_server(bridge: &Bridge, dir: &Path) -> Result<Guard> {
          exec /usr/sbin/dnsmasq --no-daemon --conf-file=/dev/null --port=0 --interface=house --bind-interfaces \
               --user=root --group= --dhcp-range=192.168.43.50,192.168.43.99 --dhcp-leasefile=\"$0\" 2>/dev/null",
     );
-    namespace
-        .arg(dir.join("house.leases"))
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped());
+    namespace.arg(dir.join("house.leases")).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
     let mut child = namespace.spawn()?;
     let mut ready = String::new();
     BufReader::new(child.stdout.take().context("no output")?).read_line(&mut ready)?;
-    crate::net::run(
-        "ip",
-        &["link", "set", "house", "netns", &child.id().to_string()],
-    )?;
+    crate::net::run("ip", &["link", "set", "house", "netns", &child.id().to_string()])?;
     child.stdin.take().context("no input")?.write_all(b"go\n")?;
     std::thread::sleep(Duration::from_secs(1));
     Ok(Guard(child))
@@ -178,21 +133,14 @@ fn serve(address: Ipv4Addr, ipxe: IpxeFiles) -> Result<()> {
 fn answer(stream: TcpStream, dir: PathBuf) -> Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let request = lines.next().context("no request")??;
-    while lines
-        .next()
-        .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
-    {}
+    while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
     let path = request.split(' ').nth(1).unwrap_or_default();
     let body = match path.strip_prefix("/ipxe/") {
         Some(file) => fs::read(dir.join(file))?,
         None => SCRIPT.as_bytes().to_vec(),
     };
     let mut stream = stream;
-    write!(
-        stream,
-        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.len()
-    )?;
+    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len())?;
     if !request.starts_with("HEAD ") {
         stream.write_all(&body)?;
     }

@@ -78,14 +78,7 @@ impl Machine {
         }
         bridge.tap(&identity.name)?;
         let console = Console::new(&identity.name);
-        Ok(Machine {
-            identity,
-            console,
-            firmware,
-            dir,
-            watch,
-            qemu: None,
-        })
+        Ok(Machine { identity, console, firmware, dir, watch, qemu: None })
     }
 
     pub(crate) fn disk(&self) -> PathBuf {
@@ -97,12 +90,8 @@ impl Machine {
         self.console = Console::new(&self.identity.name);
         let errors = fs::File::create(self.dir.join("qemu.log"))?;
         let mut qemu = self.command();
-        qemu.stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(errors);
-        let mut qemu = qemu
-            .spawn()
-            .context("cannot run QEMU (package qemu-system-x86)")?;
+        qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        let mut qemu = qemu.spawn().context("cannot run QEMU (package qemu-system-x86)")?;
         let serial = qemu.stdout.take().context("QEMU has no standard output")?;
         self.console.follow(serial, self.watch);
         self.qemu = Some(qemu);
@@ -124,71 +113,35 @@ impl Machine {
     }
 
     fn command(&self) -> Command {
-        let Identity {
-            name,
-            mac,
-            serial,
-            uuid,
-        } = &self.identity;
+        let Identity { name, mac, serial, uuid } = &self.identity;
         let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-machine",
-            "q35,graphics=off",
-        ]);
+        qemu.args(["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35,graphics=off"]);
         // A translation cache of the default size makes kexec take five minutes.
         qemu.args(["-accel", "tcg,tb-size=64", "-smp", "1", "-m", "1200"]);
-        qemu.args([
-            "-chardev",
-            "stdio,id=console,signal=off",
-            "-serial",
-            "chardev:console",
-        ]);
-        qemu.arg("-smbios").arg(format!(
-            "type=1,manufacturer=QEMU,product=e2e,serial={serial},uuid={uuid}"
-        ));
-        qemu.arg("-drive").arg(format!(
-            "file={},format=raw,if=none,id=disk,cache=unsafe",
-            self.disk().display()
-        ));
-        qemu.args([
-            "-device",
-            "virtio-blk-pci,drive=disk,bootindex=2,serial=e2e-disk",
-        ]);
-        qemu.arg("-netdev")
-            .arg(format!("tap,id=net,ifname={name},script=no,downscript=no"));
-        let rom = if self.firmware == Firmware::BiosRom {
-            ""
-        } else {
-            ",romfile="
-        };
-        qemu.arg("-device").arg(format!(
-            "virtio-net-pci,netdev=net,mac={mac},bootindex=1{rom}"
-        ));
+        qemu.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+        qemu.arg("-smbios").arg(format!("type=1,manufacturer=QEMU,product=e2e,serial={serial},uuid={uuid}"));
+        qemu.arg("-drive").arg(format!("file={},format=raw,if=none,id=disk,cache=unsafe", self.disk().display()));
+        qemu.args(["-device", "virtio-blk-pci,drive=disk,bootindex=2,serial=e2e-disk"]);
+        qemu.arg("-netdev").arg(format!("tap,id=net,ifname={name},script=no,downscript=no"));
+        let rom = if self.firmware == Firmware::BiosRom { "" } else { ",romfile=" };
+        qemu.arg("-device").arg(format!("virtio-net-pci,netdev=net,mac={mac},bootindex=1{rom}"));
         qemu.args(["-device", "virtio-rng-pci"]);
         match self.firmware {
             Firmware::Bios => {
-                qemu.args(["-kernel", IPXE_KERNEL, "-initrd"])
-                    .arg(self.dir.join("rom.ipxe"));
+                qemu.args(["-kernel", IPXE_KERNEL, "-initrd"]).arg(self.dir.join("rom.ipxe"));
             }
             Firmware::BiosRom => {}
             Firmware::Uefi | Firmware::UefiHttp => {
                 let vars = self.dir.join("vars");
-                qemu.arg("-drive")
-                    .arg(format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}"));
-                qemu.arg("-drive")
-                    .arg(format!("if=pflash,format=raw,file={}", vars.display()));
+                qemu.arg("-drive").arg(format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}"));
+                qemu.arg("-drive").arg(format!("if=pflash,format=raw,file={}", vars.display()));
                 // Each protocol that nobody answers costs minutes.
                 let off: &[&str] = match self.firmware {
                     Firmware::UefiHttp => &["IPv6PXESupport", "IPv4PXESupport"],
                     Firmware::Uefi | Firmware::Bios | Firmware::BiosRom => &["IPv6PXESupport"],
                 };
                 for option in off {
-                    qemu.arg("-fw_cfg")
-                        .arg(format!("name=opt/org.tianocore/{option},string=n"));
+                    qemu.arg("-fw_cfg").arg(format!("name=opt/org.tianocore/{option},string=n"));
                 }
             }
         }

@@ -45,18 +45,13 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if let net::Place::Outside(code) =
-        net::enter().context("cannot make the namespaces of the test")?
-    {
+    if let net::Place::Outside(code) = net::enter().context("cannot make the namespaces of the test")? {
         return Ok(code);
     }
     let begin = Instant::now();
     let passed = match args.scenario {
         Scenario::Firmware => firmware::run(args.watch)?,
     };
-    println!(
-        "\n{passed} passed, 0 failed, {} s",
-        begin.elapsed().as_secs()
-    );
+    println!("\n{passed} passed, 0 failed, {} s", begin.elapsed().as_secs());
     Ok(ExitCode::SUCCESS)
 }

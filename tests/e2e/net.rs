@@ -31,30 +31,14 @@ pub(crate) fn enter() -> Result<Place> {
     if !rustix::process::geteuid().is_root() {
         unshare.arg("--map-root-user");
     }
-    unshare.args([
-        "--net",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "--",
-    ]);
-    unshare
-        .arg(std::env::current_exe()?)
-        .args(std::env::args_os().skip(1))
-        .env(INSIDE, "1");
+    unshare.args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    unshare.arg(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(INSIDE, "1");
     // The pipe closes when this process ends, by whatever cause; the inner one watches it.
-    let mut child = unshare
-        .stdin(Stdio::piped())
-        .spawn()
-        .context("cannot run `unshare` (package util-linux)")?;
+    let mut child = unshare.stdin(Stdio::piped()).spawn().context("cannot run `unshare` (package util-linux)")?;
     let alive = child.stdin.take();
     let status = child.wait()?;
     drop(alive);
-    let code = status
-        .code()
-        .and_then(|code| u8::try_from(code).ok())
-        .unwrap_or(1);
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     Ok(Place::Outside(ExitCode::from(code)))
 }
 
@@ -78,36 +62,10 @@ impl Bridge {
 
     pub(crate) fn new(name: &str, address: Ipv4Addr) -> Result<Self> {
         // Without spanning tree and its delays, as firmware asks for an address within seconds of link-up.
-        run(
-            "ip",
-            &[
-                "link",
-                "add",
-                name,
-                "type",
-                "bridge",
-                "stp_state",
-                "0",
-                "forward_delay",
-                "0",
-            ],
-        )?;
-        run(
-            "ip",
-            &[
-                "address",
-                "add",
-                &format!("{address}/24"),
-                "broadcast",
-                "+",
-                "dev",
-                name,
-            ],
-        )?;
+        run("ip", &["link", "add", name, "type", "bridge", "stp_state", "0", "forward_delay", "0"])?;
+        run("ip", &["address", "add", &format!("{address}/24"), "broadcast", "+", "dev", name])?;
         run("ip", &["link", "set", name, "up"])?;
-        Ok(Bridge {
-            name: name.to_owned(),
-        })
+        Ok(Bridge { name: name.to_owned() })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -123,20 +81,11 @@ impl Bridge {
 
 /// Runs a command that prints nothing of interest when it works.
 pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
-    let output = match Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-    {
+    let output = match Command::new(program).args(args).stdin(Stdio::null()).output() {
         Ok(output) => output,
         Err(error) => bail!("cannot run {program}: {error}"),
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{program} {}: {}",
-        args.join(" "),
-        said.trim()
-    );
+    ensure!(output.status.success(), "{program} {}: {}", args.join(" "), said.trim());
     Ok(())
 }
