@@ -222,7 +222,12 @@ impl Config {
             None => line(format_args!("\n# No iPXE was found, so nothing is served by TFTP.")),
         }
         line(format_args!("\n# iPXE itself, however it was started, goes on with the server's script."));
-        line(format_args!("dhcp-userclass=set:ipxe,iPXE\ndhcp-boot=tag:ipxe,{url}/bootstrap.ipxe"));
+        let next_server = match self.mode {
+            Mode::Full(_) => String::new(),
+            // iPXE overlooks a proxy's answer without the address of a boot server, though it does not use it.
+            Mode::Proxy => format!(",,{}", self.interface.address()),
+        };
+        line(format_args!("dhcp-userclass=set:ipxe,iPXE\ndhcp-boot=tag:ipxe,{url}/bootstrap.ipxe{next_server}"));
         for firmware in firmwares(&self.ipxe) {
             self.firmware(&mut line, &firmware, url);
         }

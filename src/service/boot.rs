@@ -170,7 +170,10 @@ impl Service {
     ) -> Result<Told, StoreError> {
         let now = self.clock.now();
         if !self.admission.admit(now) {
-            return Ok(Told::hold(None, "too many unknown machines asked within a minute: limits.new_hosts_per_minute"));
+            return Ok(Told::hold(
+                None,
+                "too many unknown machines asked within a minute: limits.new_hosts_per_minute",
+            ));
         }
         let unborn = Registration {
             identity: asking.facts.identity.clone(),

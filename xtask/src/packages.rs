@@ -1,0 +1,123 @@
+//! The Debian packages that tests need. Only what is missing is installed, and each step says what it does.
+
+use std::collections::BTreeSet;
+use std::process::Command as Process;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+
+/// Install the Debian packages that tests need, as far as they are missing.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Command {
+    /// What they are for.
+    #[arg(value_enum, default_values_t = [Purpose::Test])]
+    purposes: Vec<Purpose>,
+}
+
+/// What packages are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Purpose {
+    /// Unit, integration and PXE boot tests.
+    Test,
+    /// Building a KIWI image.
+    Kiwi,
+}
+
+impl Purpose {
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Purpose::Test => &[
+                "busybox-static",
+                "dnsmasq-base",
+                "iproute2",
+                "ipxe",
+                "ipxe-qemu",
+                "mtools",
+                "ovmf",
+                "qemu-system-x86",
+                "seabios",
+                "tcpdump",
+                "util-linux",
+                "xz-utils",
+            ],
+            Purpose::Kiwi => &[
+                "debootstrap",
+                "dosfstools",
+                "e2fsprogs",
+                "fdisk",
+                "gdisk",
+                "grub-pc-bin",
+                "grub2-common",
+                "isomd5sum",
+                "kiwi",
+                "kpartx",
+                "mtools",
+                "parted",
+                "pigz",
+                "python3-solv",
+                "qemu-utils",
+                "rsync",
+                "squashfs-tools",
+                "xfsprogs",
+                "xorriso",
+                "xz-utils",
+            ],
+        }
+    }
+
+    /// Packages that apt must not choose: dracut would replace the machine's own initramfs.
+    fn unwanted(self) -> &'static [&'static str] {
+        match self {
+            Purpose::Test => &[],
+            Purpose::Kiwi => &["dracut-core-"],
+        }
+    }
+}
+
+pub(crate) fn run(command: &Command) -> Result<()> {
+    command.purposes.iter().try_for_each(|purpose| ensure_installed(*purpose))
+}
+
+/// Installs what is missing for a purpose.
+///
+/// # Errors
+/// The machine is not a Debian, or apt fails.
+pub(crate) fn ensure_installed(purpose: Purpose) -> Result<()> {
+    let missing = missing(purpose.packages())?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("installing Debian packages: {}", missing.join(" "));
+    if missing.iter().any(|package| !is_known(package)) {
+        println!("reading the package lists anew first");
+        apt_get(&["update", "-q"])?;
+    }
+    let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
+    arguments.extend(missing);
+    arguments.extend(purpose.unwanted());
+    apt_get(&arguments)
+}
+
+fn missing(packages: &'static [&'static str]) -> Result<Vec<&'static str>> {
+    let query =
+        Process::new("dpkg-query").args(["-W", "-f", "${db:Status-Status} ${Package}\n"]).args(packages).output();
+    let query = query.context("cannot run dpkg-query: the tests need a Debian 12 or newer")?;
+    let answer = String::from_utf8_lossy(&query.stdout).into_owned();
+    let installed: BTreeSet<&str> = answer.lines().filter_map(|line| line.strip_prefix("installed ")).collect();
+    Ok(packages.iter().copied().filter(|package| !installed.contains(package)).collect())
+}
+
+/// Whether apt could install a package from the lists that it has.
+fn is_known(package: &str) -> bool {
+    let policy = Process::new("apt-cache").args(["policy", package]).output();
+    policy.is_ok_and(|policy| String::from_utf8_lossy(&policy.stdout).contains("Candidate: "))
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let root = Process::new("id").arg("-u").output().is_ok_and(|id| id.stdout.trim_ascii() == b"0");
+    let mut apt = if root { Process::new("env") } else { Process::new("sudo") };
+    apt.arg("DEBIAN_FRONTEND=noninteractive").arg("apt-get").args(arguments);
+    let status = apt.status().context("cannot run apt-get")?;
+    ensure!(status.success(), "apt-get {} failed: {status}", arguments.join(" "));
+    Ok(())
+}
