@@ -12,12 +12,13 @@ use super::language::Language;
 use super::url::is_plain_url;
 
 /// The parameters by which a machine says who it is: the one place that lists them. iPXE fills them in; what it does not
-/// know stays empty. `:uristring` is iPXE's own escaping for URLs.
+/// know stays empty. Free text comes last: the `:uristring` of the 2019 iPXE leaves `&` and `+` as they are, so a serial
+/// number with `&` in it adds parameters, and these must not stand before the true ones.
 pub const IDENTIFY: &str = "net0=${net0/mac:hexhyp}&net1=${net1/mac:hexhyp}&net2=${net2/mac:hexhyp}&net3=${net3/mac:hexhyp}\
     &net4=${net4/mac:hexhyp}&net5=${net5/mac:hexhyp}&net6=${net6/mac:hexhyp}&net7=${net7/mac:hexhyp}\
-    &dhcp_mac=${mac:hexhyp}&serial=${serial:uristring}&uuid=${uuid}&asset=${asset:uristring}\
-    &manufacturer=${manufacturer:uristring}&product=${product:uristring}&buildarch=${buildarch}&platform=${platform}\
-    &hostname=${hostname:uristring}";
+    &dhcp_mac=${mac:hexhyp}&uuid=${uuid}&buildarch=${buildarch}&platform=${platform}\
+    &serial=${serial:uristring}&asset=${asset:uristring}&manufacturer=${manufacturer:uristring}\
+    &product=${product:uristring}&hostname=${hostname:uristring}";
 
 /// A registry of one language: strict, with its escaper and helpers, without templates.
 pub(crate) fn registry(language: Language) -> Handlebars<'static> {
