@@ -8,6 +8,7 @@ pub mod cli;
 pub mod dnsmasq;
 pub mod domain;
 pub mod hooks;
+pub mod http;
 pub mod images;
 pub mod plugin_host;
 pub mod render;

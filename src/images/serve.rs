@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -107,6 +107,25 @@ impl ImageFiles {
         // Not blocking, as opening a fifo would wait for its writer.
         let plain = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file: OwnedFd = openat(&image, name.as_str(), plain, Mode::empty()).map_err(refuse)?;
+        OpenedFile::of(name, file)
+    }
+}
+
+impl OpenedFile {
+    /// Opens a plain file directly inside a folder that is no image, such as that of iPXE's binaries. The segment is the
+    /// raw one, still percent-encoded. The file itself may be a link, as packages make them.
+    pub fn in_folder(folder: &Path, raw_segment: &str) -> Result<Self, Refused> {
+        let name: FileName = decode(raw_segment)?.parse().map_err(|_| Refused::NotFound)?;
+        if !name.is_servable() {
+            return Err(Refused::NotFound);
+        }
+        let folder = open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(refuse)?;
+        let plain = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = openat(&folder, name.as_str(), plain, Mode::empty()).map_err(refuse)?;
+        Self::of(name, file)
+    }
+
+    fn of(name: FileName, file: OwnedFd) -> Result<Self, Refused> {
         let file = File::from(file);
         let found = file.metadata().map_err(Refused::Unreadable)?;
         if !found.is_file() {
@@ -114,11 +133,9 @@ impl ImageFiles {
         }
         let modified_ns = u64::try_from(found.mtime_nsec()).unwrap_or_default();
         let version = Version::new(found.len(), found.ino(), found.mtime(), modified_ns);
-        Ok(OpenedFile { name, file, version })
+        Ok(Self { name, file, version })
     }
-}
 
-impl OpenedFile {
     /// Its name.
     pub fn name(&self) -> &FileName {
         &self.name

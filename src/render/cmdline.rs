@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 /// Longest command line in bytes: what the x86 kernel takes (`COMMAND_LINE_SIZE` less its NUL).
 pub const LINE_BYTES_MAX: usize = 2047;
 /// Longest single argument in bytes.
-pub const ARG_BYTES_MAX: usize = 512;
+pub const ARG_BYTES_MAX: usize = 1536;
 
 /// Names the card that iPXE booted from; iPXE fills it in.
 const BOOTIF: &str = "BOOTIF=01-${mac:hexhyp}";
@@ -37,7 +37,9 @@ const PLUGIN_FORBIDDEN: [&str; 5] = ["rd.kiwi.", "razorurl", "initrd", "init", "
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CmdlineError {
     /// Not one argument of harmless characters.
-    #[error("{0:?} is no kernel argument: use letters, digits and ._/:=,+@%~?&!*[]- without spaces, at most 512 bytes")]
+    #[error(
+        "{0:?} is no kernel argument: use letters, digits and ._/:=,+@%~?&!*[]- without spaces, at most 1536 bytes"
+    )]
     BadArg(String),
     /// A plugin's argument that would change what is installed or run.
     #[error(
@@ -45,7 +47,7 @@ pub enum CmdlineError {
     )]
     Forbidden(String),
     /// Not the path of a disk.
-    #[error("{0:?} is no disk: write /dev/disk/by-id/… or /dev/sda, in letters, digits and ._/:+=@-")]
+    #[error("{0:?} is no disk: write first, smallest, /dev/disk/by-id/… or /dev/sda, in letters, digits and ._/:+=@-")]
     BadDevice(String),
     /// Not a URL that KIWI's installer can fetch.
     #[error(
@@ -110,6 +112,19 @@ pub enum InstallDisk {
     First,
 }
 
+impl FromStr for InstallDisk {
+    type Err = CmdlineError;
+
+    /// Reads `first`, `smallest` or a device, as an image's manifest and a host's metadata write it.
+    fn from_str(text: &str) -> Result<InstallDisk, CmdlineError> {
+        match text {
+            "first" => Ok(InstallDisk::First),
+            "smallest" => Ok(InstallDisk::Smallest),
+            device => device.parse().map(InstallDisk::Device),
+        }
+    }
+}
+
 /// The path of a disk, below `/dev/`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DevicePath(String);
@@ -119,7 +134,7 @@ impl FromStr for DevicePath {
 
     fn from_str(text: &str) -> Result<DevicePath, CmdlineError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | ':' | '+' | '=' | '@' | '-');
-        let good = text.len() <= ARG_BYTES_MAX / 2
+        let good = text.len() <= 255
             && text.strip_prefix("/dev/").is_some_and(|rest| {
                 rest.chars().all(plain) && rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
             });
@@ -270,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_kiwi_line_names_image_disk_and_callback() {
-        let device = InstallDisk::Device("/dev/disk/by-id/wwn-0x5000c500a1b2c3d4".parse().unwrap());
+        let device = "/dev/disk/by-id/wwn-0x5000c500a1b2c3d4".parse::<InstallDisk>().unwrap();
         // What KIWI itself writes into .append; the server's own words win.
         let append = "rd.kiwi.install.pxe rd.kiwi.install.image=http://example.com/image.xz console=tty0 \
                       console=ttyS0,115200 rd.kiwi.oem.installdevice=/dev/sdz net.ifnames=0";

@@ -137,6 +137,13 @@ impl Renderer {
         }
     }
 
+    /// Whether a site's template declares in its header comment, by a line `Writes: nothing`, that booting it changes no
+    /// disk, so that it may be booted any number of times.
+    pub fn says_it_writes_nothing(&self, name: &str) -> bool {
+        let source = self.library.find(&Scope::Site, name, &mut Vec::new());
+        source.is_ok_and(|source| header_of(&source.text).lines().any(|line| line.trim() == "Writes: nothing"))
+    }
+
     /// Compiles and checks every template of the site and every built-in one; what is wrong with them.
     pub fn check_all(&self) -> Vec<Problem> {
         self.check_names(&Scope::Site, self.names())

@@ -7,9 +7,14 @@ use serde_json::json;
 
 use super::escape::tests::hostile_values;
 use super::*;
+use crate::domain::{BootId, HostId};
 
 fn base() -> BaseUrl {
     "http://10.0.0.1:5000".parse().unwrap()
+}
+
+fn bootid() -> BootId {
+    BootId::new(HostId::new(7), [0xab; 16])
 }
 
 fn server() -> ServerVars {
@@ -47,19 +52,19 @@ fn hostile_host(value: &str) -> HostVars {
 }
 
 fn image_vars(host: HostVars, initrd: &str) -> ImageVars {
-    let post_install_url = base().post_install(7, "7-0f3a");
+    let post_install_url = base().post_install(&bootid());
     let cmdline = SafeLine::kiwi(&KiwiLine {
-        image_url: "http://10.0.0.1:5000/b/7-0f3a/leap.xz",
+        image_url: &format!("{}leap.xz", base().files(&bootid())),
         disk: &InstallDisk::Smallest,
         post_install_url: &post_install_url,
         image_append: &KernelArg::parse_line("console=ttyS0,115200").unwrap(),
         plugin_append: &[],
     });
     let boot = BootVars {
-        bootid: "7-0f3a".into(),
+        bootid: bootid().expose(),
         attempt: 1,
         attempts_max: 3,
-        files: base().files("7-0f3a"),
+        files: base().files(&bootid()),
         kernel: "pxeboot.leap.kernel".into(),
         initrd: initrd.into(),
         cmdline: cmdline.unwrap(),
@@ -90,9 +95,9 @@ fn document_vars(host: HostVars, vars: serde_json::Value) -> DocumentVars {
         server: server(),
         host,
         image: "leap".into(),
-        bootid: "7-0f3a".into(),
-        files: base().files("7-0f3a"),
-        calls: CallVars::new(&base(), 7, "7-0f3a"),
+        bootid: bootid().expose(),
+        files: base().files(&bootid()),
+        calls: CallVars::new(&base(), &bootid()),
         vars,
     }
 }

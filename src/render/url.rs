@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use serde::{Serialize, Serializer};
 
+use crate::domain::BootId;
+
 /// Scheme, host and port under which machines reach this server; no slash at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BaseUrl(String);
@@ -29,43 +31,38 @@ impl BaseUrl {
     }
 
     /// `<base>/b/<bootid>/`: below it are the files of one boot.
-    pub fn files(&self, bootid: &str) -> String {
-        format!("{self}/b/{}/", path_part(bootid))
+    pub fn files(&self, bootid: &BootId) -> String {
+        format!("{self}/b/{}/", bootid.expose())
     }
 
     /// Where the installed system fetches its script.
-    pub fn post_install(&self, id: u64, bootid: &str) -> String {
-        self.call("post-install", id, bootid)
+    pub fn post_install(&self, bootid: &BootId) -> String {
+        self.call("post-install", bootid)
     }
 
     /// Where it reports that the step is done.
-    pub fn finish(&self, id: u64, bootid: &str) -> String {
-        self.call("finish", id, bootid)
+    pub fn finish(&self, bootid: &BootId) -> String {
+        self.call("finish", bootid)
     }
 
     /// Where it reports that the step failed; `&reason=…` may be added.
-    pub fn fail(&self, id: u64, bootid: &str) -> String {
-        self.call("fail", id, bootid)
+    pub fn fail(&self, bootid: &BootId) -> String {
+        self.call("fail", bootid)
     }
 
     /// Where an inventory image posts what it found.
-    pub fn update(&self, id: u64, bootid: &str) -> String {
-        self.call("update", id, bootid)
+    pub fn update(&self, bootid: &BootId) -> String {
+        self.call("update", bootid)
     }
 
     /// Where a booted image asks for its current state.
-    pub fn state(&self, id: u64, bootid: &str) -> String {
-        self.call("state", id, bootid)
+    pub fn state(&self, bootid: &BootId) -> String {
+        self.call("state", bootid)
     }
 
-    fn call(&self, what: &str, id: u64, bootid: &str) -> String {
-        format!("{self}/{what}?id={id}&bootid={}", path_part(bootid))
+    fn call(&self, what: &str, bootid: &BootId) -> String {
+        format!("{self}/{what}?id={}&bootid={}", bootid.host(), bootid.expose())
     }
-}
-
-/// A boot identifier is letters, digits and hyphens; anything else could only come from a bug, and must not become code.
-fn path_part(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')).collect()
 }
 
 impl FromStr for BaseUrl {
@@ -158,11 +155,13 @@ mod tests {
     }
 
     #[test]
-    fn urls_of_a_boot_are_plain_even_for_a_bootid_that_is_not() {
+    fn urls_of_a_boot_are_plain() {
         let base: BaseUrl = "http://10.0.0.1:5000".parse().unwrap();
-        assert_eq!(base.files("7-ab"), "http://10.0.0.1:5000/b/7-ab/");
-        assert_eq!(base.finish(7, "7-ab"), "http://10.0.0.1:5000/finish?id=7&bootid=7-ab");
-        assert!(is_plain_url(&base.fail(7, "x\n${y} z&a=b")));
+        let bootid = BootId::new(crate::domain::HostId::new(7), [0xab; 16]);
+        let secret = "ab".repeat(16);
+        assert_eq!(base.files(&bootid), format!("http://10.0.0.1:5000/b/7-{secret}/"));
+        assert_eq!(base.finish(&bootid), format!("http://10.0.0.1:5000/finish?id=7&bootid=7-{secret}"));
+        assert!(is_plain_url(&base.fail(&bootid)));
         assert!(!is_plain_url("http://x/${y}") && !is_plain_url("http://x/ y") && !is_plain_url("x"));
     }
 }

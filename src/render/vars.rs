@@ -6,6 +6,8 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::domain::BootId;
+
 use super::cmdline::SafeLine;
 use super::url::BaseUrl;
 
@@ -160,13 +162,13 @@ pub struct CallVars {
 
 impl CallVars {
     /// All URLs of one boot.
-    pub fn new(base: &BaseUrl, id: u64, bootid: &str) -> CallVars {
+    pub fn new(base: &BaseUrl, bootid: &BootId) -> CallVars {
         CallVars {
-            post_install: base.post_install(id, bootid),
-            finish: base.finish(id, bootid),
-            fail: base.fail(id, bootid),
-            update: base.update(id, bootid),
-            state: base.state(id, bootid),
+            post_install: base.post_install(bootid),
+            finish: base.finish(bootid),
+            fail: base.fail(bootid),
+            update: base.update(bootid),
+            state: base.state(bootid),
         }
     }
 }

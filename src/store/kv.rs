@@ -71,6 +71,16 @@ impl Key {
         }
     }
 
+    /// A short prefix and numbers, so that keys stand in the order of the numbers.
+    pub(super) fn numbered(prefix: &'static str, numbers: &[u64]) -> Self {
+        let mut bytes = Vec::with_capacity(prefix.len() + 8 * numbers.len());
+        bytes.extend_from_slice(prefix.as_bytes());
+        for number in numbers {
+            bytes.extend_from_slice(&number.to_be_bytes());
+        }
+        Self(bytes.into())
+    }
+
     /// For keys that are written in the program.
     pub(super) const fn from_static(bytes: &'static [u8]) -> Self {
         Self(Bytes::from_static(bytes))

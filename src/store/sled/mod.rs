@@ -33,7 +33,7 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::open::{Damage, OpenError, SledOptions};
-use self::writer::Request;
+use self::{open::LockFile, writer::Request};
 use super::{
     kv::{
         Commit, Corrupt, Entry, Invalid, Key, Kv, KvError, MAX_GET_KEYS, MAX_SCAN_ENTRIES, Outcome, Revision, Snapshot,
@@ -67,7 +67,7 @@ struct Shared {
     #[cfg(test)]
     fail_next_sync: std::sync::atomic::AtomicBool,
     /// Declared last, so that it is released after sled has closed its files.
-    _lock_file: File,
+    _lock_file: LockFile,
 }
 
 /// A read before it may be shown.

@@ -7,6 +7,7 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
@@ -17,6 +18,8 @@ use super::{
 use crate::store::kv::{Corrupt, Revision};
 
 const LOCK_FILE: &str = "lock";
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 pub(super) const WATERMARK_FILE: &str = "watermark";
 /// Named by sled.
 pub(super) const LOG_FILE: &str = "db";
@@ -105,7 +108,7 @@ pub(super) struct Opened {
     pub(super) head: Head,
     pub(super) log_file: File,
     pub(super) watermark: WatermarkFile,
-    pub(super) lock_file: File,
+    pub(super) lock_file: LockFile,
 }
 
 pub(super) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, OpenError> {
@@ -135,13 +138,46 @@ pub(super) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, OpenErro
 }
 
 /// Before everything else: a second process must not even look at sled's files.
-fn lock(dir: &Path) -> Result<File, OpenError> {
+fn lock(dir: &Path) -> Result<LockFile, OpenError> {
     let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE));
-    let file = file.map_err(|source| failed("lock", dir, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { dir: dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(failed("lock", dir, source)),
+    let file = LockFile(file.map_err(|source| failed("lock", dir, source))?);
+    wait_for_lock(&file.0, dir)?;
+    // sled locks its log too, and would call it an error of reading that another process still does.
+    match File::open(dir.join(LOG_FILE)) {
+        Ok(log) => {
+            wait_for_lock(&log, dir)?;
+            log.unlock().map_err(|source| failed("unlock", dir, source))?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(failed("open", dir, source)),
+    }
+    Ok(file)
+}
+
+/// Patient, as locks outlive their process for a moment: it may be ending, or another may just have forked from it.
+fn wait_for_lock(file: &File, dir: &Path) -> Result<(), OpenError> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if waited < LOCK_PATIENCE => {
+                std::thread::sleep(LOCK_PAUSE);
+                waited += LOCK_PAUSE;
+            }
+            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { dir: dir.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(failed("lock", dir, source)),
+        }
+    }
+}
+
+/// The lock on the whole folder, given back explicitly: a process forked meanwhile would keep it.
+#[derive(Debug)]
+pub(super) struct LockFile(File);
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // Closing the file does the same, only later.
+        drop(self.0.unlock());
     }
 }
 

@@ -1,0 +1,3 @@
+//! HTTP: one plane for machines, one for people and programs.
+
+pub mod boot;
