@@ -41,7 +41,8 @@ pub(crate) struct Order {
 impl Deploy {
     pub(crate) async fn run(self, context: &Context) -> Result {
         let Order { reinstall, abort, expect_serial } = self.order;
-        let edit = EditHost { states: Some(split_queue(&self.image)), reinstall, abort, expect_serial, ..EditHost::default() };
+        let edit =
+            EditHost { states: Some(split_queue(&self.image)), reinstall, abort, expect_serial, ..EditHost::default() };
         act_on(context, &self.targets, &Act::Edit(edit), self.consent, Question::Erasing).await?;
         if context.screen.format == Format::Text && !self.consent.dry_run {
             context.screen.remark("Waiting machines start by themselves within seconds: kiwispray host watch");
