@@ -3,20 +3,21 @@
 //! Invariant: nothing touches the disk before the address is bound, no machine is answered before the store is open, and
 //! whatever else is missing or broken (plugins, templates, images, dnsmasq) only degrades what depends on it.
 
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, DnsmasqConfig};
 use crate::dnsmasq::{self, IpxeFiles};
 use crate::domain::Ignore;
-use crate::hooks::{Hooks, Plugin};
+use crate::hooks::{Hooks, Plugin, PluginStatus};
 use crate::http::{admin, boot};
 use crate::images::{self, Catalogue};
 use crate::plugin_host::{BrokenPlugin, PluginHost};
@@ -34,7 +35,10 @@ const MOST_CONNECTIONS: usize = 8_192;
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     config.check_data_dir()?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!("cannot listen on {}: is another kiwispray running? Choose another address with --listen", config.listen)
+        format!(
+            "cannot listen on {}: is another kiwispray running? Choose another address with --listen",
+            config.listen
+        )
     })?;
     let address = listener.local_addr().context("cannot tell the address listened on")?;
     make_folder(&config.data_dir, 0o750)?;
@@ -44,9 +48,8 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
 
     let ipxe = IpxeFiles::find(config.ipxe_dir.as_deref());
     let service = Arc::new(build(&config, store).await);
-    let (stop, stopping) = watch::channel(false);
-    let admin_socket = config.data_dir.join("admin.sock");
-    let admin_listener = admin::bind(&admin_socket, config.admin_group.as_deref())?;
+    let stop = CancellationToken::new();
+    let (admin_listener, admin_socket) = admin::bind(&config.data_dir, config.admin_group.as_deref())?;
     let mut dnsmasq = match &config.dnsmasq {
         Some(wanted) => Some(start_dnsmasq(wanted, &config, address.port(), ipxe.clone()).await?),
         None => None,
@@ -60,15 +63,19 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         most_connections: MOST_CONNECTIONS,
     };
     let mut planes = JoinSet::new();
-    planes.spawn(boot::serve(listener, boot::router(plane), limits, stopping.clone()));
-    let status = admin::Status { listen: address, data_dir: config.data_dir.clone(), started_at: service.now() };
-    planes.spawn(admin::serve(admin_listener, Arc::clone(&service), status, stopping));
+    planes.spawn(boot::serve(listener, boot::router(plane), limits, stop.clone()));
+    let about = admin::About {
+        listen: vec![address.to_string()],
+        data_dir: config.data_dir.clone(),
+        started_at: service.now(),
+        base: base_url(&config, address),
+    };
+    planes.spawn(admin_plane(admin_listener, Arc::clone(&service), about, stop.clone()));
     greet(&config, address, &ipxe, &service);
 
     let why = until_stopped(&service).await?;
     tracing::info!(%why, "stopping");
-    // A plane that is gone already has nothing left to stop.
-    let _ = stop.send(true);
+    stop.cancel();
     while planes.join_next().await.is_some() {}
     if let Some(child) = dnsmasq.take() {
         child.stop().await;
@@ -78,6 +85,12 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     match why {
         Stop::Asked => Ok(()),
         Stop::StoreFailed(reason) => anyhow::bail!("the store stopped: {reason}"),
+    }
+}
+
+async fn admin_plane(listener: UnixListener, service: Arc<Service>, about: admin::About, stop: CancellationToken) {
+    if let Err(error) = admin::serve(listener, service, about, stop).await {
+        tracing::error!(%error, "the admin plane ended; machines are still answered");
     }
 }
 
@@ -107,9 +120,11 @@ async fn until_stopped(service: &Service) -> anyhow::Result<Stop> {
 }
 
 fn make_folder(folder: &Path, mode: u32) -> anyhow::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(mode).create(folder).with_context(|| {
-        format!("cannot create {}: run as a user who may, or name another folder", folder.display())
-    })
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(folder)
+        .with_context(|| format!("cannot create {}: run as a user who may, or name another folder", folder.display()))
 }
 
 async fn open_store(config: &Config) -> anyhow::Result<Store> {
@@ -172,7 +187,8 @@ async fn start_dnsmasq(
     if let Some(warning) = &decision.warning {
         tracing::warn!("{warning}");
     }
-    let public_url = config.public_url.clone().unwrap_or_else(|| BaseUrl::of_address((interface.address(), port).into()));
+    let public_url =
+        config.public_url.clone().unwrap_or_else(|| BaseUrl::of_address((interface.address(), port).into()));
     let child_config = dnsmasq::Config {
         interface,
         mode: decision.mode,
@@ -184,20 +200,34 @@ async fn start_dnsmasq(
     Ok(dnsmasq::Child::start(&child_config).await?)
 }
 
+/// The URL of this server as far as it is known without a request.
+fn base_url(config: &Config, address: SocketAddr) -> BaseUrl {
+    config.public_url.clone().unwrap_or_else(|| BaseUrl::of_address(address))
+}
+
 /// Says where everything is, and what to do next.
-fn greet(config: &Config, address: std::net::SocketAddr, ipxe: &IpxeFiles, service: &Service) {
-    let base = config.public_url.clone().unwrap_or_else(|| BaseUrl::of_address(address));
+fn greet(config: &Config, address: SocketAddr, ipxe: &IpxeFiles, service: &Service) {
+    let base = base_url(config, address);
     anstream::println!("kiwispray {} answers machines at {base}/bootstrap.ipxe", env!("CARGO_PKG_VERSION"));
     anstream::println!("  data       {}", config.data_dir.display());
     anstream::println!("  images     {}", config.images_dir.display());
     let plugins = service.plugin_states();
     for (name, state) in &plugins {
-        anstream::println!("  plugin     {name}: {state}");
+        match state {
+            PluginStatus::Ready { version, .. } => anstream::println!("  plugin     {name} {version}"),
+            PluginStatus::Unavailable { why, .. } => anstream::println!("  plugin     {name} is broken: {why}"),
+        }
     }
     match (&config.dnsmasq, &ipxe.directory) {
         (Some(wanted), _) => anstream::println!("  dnsmasq    on {}", wanted.interface),
-        (None, Some(_)) => anstream::println!("  dnsmasq    not run by this server: kiwispray dnsmasq config --interface IF"),
-        (None, None) => anstream::println!("  dnsmasq    not run by this server, and no iPXE found: install ipxe or name --ipxe-dir"),
+        (None, Some(_)) => {
+            anstream::println!("  dnsmasq    not run by this server: kiwispray dnsmasq config --interface IF")
+        }
+        (None, None) => anstream::println!(
+            "  dnsmasq    not run by this server, and no iPXE found: install ipxe or name --ipxe-dir"
+        ),
     }
-    anstream::println!("Next: boot a machine and watch it with `kiwispray host watch`, or `kiwispray image import NAME FILE --device …`");
+    anstream::println!(
+        "Next: boot a machine and watch it with `kiwispray host watch`, or `kiwispray image import NAME FILE --device …`"
+    );
 }

@@ -10,6 +10,8 @@ mod clock;
 mod explain;
 mod files;
 mod finished;
+mod hosts;
+mod images;
 mod plan;
 mod progress;
 mod report;
@@ -30,6 +32,11 @@ pub use catalog::Shelf;
 pub use clock::{Clock, SystemClock};
 pub use explain::{Decision, Explanation, Sighting};
 pub use files::{BootFile, FileRefused, PostInstallRefused, Wanted};
+pub use hosts::{
+    Act, Acted, Condition, ConditionError, Erased, HostsError, Preview, Selection, Selector, SelectorError, Terms,
+    sentence,
+};
+pub use images::RemoveRefused;
 pub use progress::{FileProgress, HostProgress};
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
 

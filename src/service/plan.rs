@@ -45,7 +45,7 @@ pub(super) enum PlanRefused {
 }
 
 /// A host's metadata may name another disk than its image does, under this key.
-const INSTALL_DEVICE: &str = "install_device";
+pub(super) const INSTALL_DEVICE: &str = "install_device";
 
 impl Service {
     /// Turns a plan into a script for this boot.

@@ -14,8 +14,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
@@ -39,15 +40,15 @@ pub struct Limits {
     pub most_connections: usize,
 }
 
-/// Serves connections until `shutdown` changes; then lets running requests end for a while.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, mut shutdown: watch::Receiver<bool>) {
+/// Serves connections until `shutdown` is cancelled; then lets running requests end for a while.
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: CancellationToken) {
     let slots = Arc::new(Semaphore::new(limits.most_connections));
     let connections = TaskTracker::new();
     loop {
         let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { break };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = shutdown.changed() => break,
+            () = shutdown.cancelled() => break,
         };
         let (stream, remote) = match accepted {
             Ok(accepted) => accepted,
@@ -79,7 +80,7 @@ fn connection(
     remote: SocketAddr,
     router: Router,
     limits: Limits,
-    mut shutdown: watch::Receiver<bool>,
+    shutdown: CancellationToken,
 ) -> impl Future<Output = ()> {
     // Small answers go out at once: firmware waits for each of them.
     let _ = stream.set_nodelay(true);
@@ -103,7 +104,7 @@ fn connection(
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            _ = shutdown.changed() => {
+            () = shutdown.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
