@@ -141,7 +141,7 @@ fn bar(bytes: u64, screen: &Screen) -> ProgressBar {
     let is_wanted = screen.verbosity >= Verbosity::Normal;
     let target = if is_wanted { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(bytes), target);
-    let template = "importing {bar:30} {percent:>3} % of {total_bytes}, {bytes_per_sec}, {eta} to go";
+    let template = "importing {bar:30} {percent:>3} % of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} to go";
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         // The template is a constant; a plain bar is no reason to stop.

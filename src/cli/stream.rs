@@ -29,22 +29,26 @@ struct Message {
     data: String,
 }
 
-/// Calls `take` for everything that happens from now on, until it fails or nobody wants more.
+/// Calls `opened` once the stream stands, so that what is read then and what comes leave no gap; then `take` for
+/// everything that happens, until it fails.
 pub(crate) async fn follow(
     client: &Client,
     screen: &Screen,
     selection: &Selection,
+    opened: impl AsyncFnOnce() -> Result,
     mut take: impl FnMut(News) -> Result,
 ) -> Result {
     let hosts = selection.hosts.iter().map(|host| ("host", host.as_str()));
     let conditions = selection.conditions.iter().map(|condition| ("where", condition.as_str()));
     let path = with_query("/api/v1/events", hosts.chain(conditions));
     let mut last = None;
-    let mut is_first = true;
+    let mut opened = Some(opened);
     loop {
         match client.stream(&path, last.as_deref()).await {
             Ok(pieces) => {
-                is_first = false;
+                if let Some(opened) = opened.take() {
+                    opened().await?;
+                }
                 match listen(pieces, &mut last, &mut take).await {
                     // The server was stopped, or its machine went away: it may come back.
                     Ok(()) => screen.remark("The server ended the stream; waiting for it."),
@@ -54,7 +58,7 @@ pub(crate) async fn follow(
                     Err(error) => return Err(error),
                 }
             }
-            Err(error) if error.exit == Exit::Unreachable && !is_first => {}
+            Err(error) if error.exit == Exit::Unreachable && opened.is_none() => {}
             Err(error) => return Err(error),
         }
         tokio::time::sleep(PAUSE).await;

@@ -1,5 +1,7 @@
 //! `kiwispray host events`
 
+use std::cell::Cell;
+
 use clap::Args;
 
 use super::super::Context;
@@ -25,34 +27,59 @@ pub(crate) struct Events {
 impl Events {
     pub(crate) async fn run(self, context: &Context) -> Result {
         let (client, screen) = (context.client()?, &context.screen);
-        let mut selection = Selection::default();
-        let mut last_seq = 0;
-        if let Some(name) = &self.host {
-            let host = one(&client, name).await?;
-            let events = timeline(&client, host.id).await?;
-            last_seq = events.last().map_or(0, |event| event.seq);
-            selection.hosts.push(host.id.to_string());
-            match (screen.format, self.follow) {
-                (Format::Json, false) => screen.json(&events)?,
-                (Format::Json, true) | (Format::Text, _) => {
-                    events.iter().try_for_each(|event| show(screen, event, false))?;
-                }
-            }
-        }
+        let Some(name) = &self.host else { return follow_all(&client, screen).await };
+        let id = number(&client, name).await?;
         if !self.follow {
-            return Ok(());
+            let events = timeline(&client, id).await?;
+            return match screen.format {
+                Format::Json => screen.json(&events),
+                Format::Text => events.iter().try_for_each(|event| show(screen, event, false)),
+            };
         }
-        let is_one = self.host.is_some();
-        follow(&client, screen, &selection, |news| match news {
-            // Between reading the timeline and following it, an event may come both ways.
-            News::Event(event) if is_one && event.seq <= last_seq => Ok(()),
-            News::Event(event) => show(screen, &event, !is_one),
+        let selection = Selection { hosts: vec![id.to_string()], conditions: Vec::new() };
+        let last_seq = Cell::new(0);
+        let before = async || {
+            let events = timeline(&client, id).await?;
+            last_seq.set(events.last().map_or(0, |event| event.seq));
+            events.iter().try_for_each(|event| show(screen, event, false))
+        };
+        follow(&client, screen, &selection, before, |news| match news {
+            // It came in the timeline already.
+            News::Event(event) if event.seq <= last_seq.get() => Ok(()),
+            News::Event(event) => show(screen, &event, false),
             News::Gap => {
-                screen.remark("Some events were missed: kiwispray host events HOST shows them.");
+                screen.remark(MISSED);
                 Ok(())
             }
         })
         .await
+    }
+}
+
+const MISSED: &str = "Some events were missed: kiwispray host events HOST shows them.";
+
+async fn follow_all(client: &Client, screen: &Screen) -> Result {
+    follow(
+        client,
+        screen,
+        &Selection::default(),
+        async || Ok(()),
+        |news| match news {
+            News::Event(event) => show(screen, &event, true),
+            News::Gap => {
+                screen.remark(MISSED);
+                Ok(())
+            }
+        },
+    )
+    .await
+}
+
+/// The number of a host, which may be forgotten by now if it is named by that.
+async fn number(client: &Client, name: &str) -> Result<u64> {
+    match name.parse() {
+        Ok(id) => Ok(id),
+        Err(_) => Ok(one(client, name).await?.id),
     }
 }
 

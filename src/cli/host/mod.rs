@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use super::Context;
 use super::act::{Consent, Question, Targets, act_on};
 use super::client::{Act, Client, Selection};
+use super::deploy::Deploy;
 use super::error::{CliError, Result};
 use crate::wire::{ActOnHost, HostView};
 
@@ -26,6 +27,8 @@ pub(crate) enum HostCommand {
     Add(add::Add),
     /// Change queue, name or metadata of hosts
     Set(set::Set),
+    /// The same as `kiwispray deploy`
+    Deploy(Deploy),
     /// Declare the current step of hosts done
     Finish(Finish),
     /// Order the current step of hosts anew
@@ -91,6 +94,7 @@ impl HostCommand {
             Self::Show(show) => show.run(context).await,
             Self::Add(add) => add.run(context).await,
             Self::Set(set) => set.run(context).await,
+            Self::Deploy(deploy) => deploy.run(context).await,
             Self::Finish(Finish { targets, consent, expect_serial }) => {
                 let act = Act::Finish(ActOnHost { expect_serial, ..ActOnHost::default() });
                 act_on(context, &targets, &act, consent, Question::Erasing).await

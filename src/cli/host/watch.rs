@@ -35,17 +35,26 @@ impl Watch {
         let (client, screen) = (context.client()?, &context.screen);
         let selection = Selection { hosts: self.hosts, conditions: self.conditions };
         if screen.format == Format::Json || !Screen::is_terminal() {
-            return follow(&client, screen, &selection, |news| match news {
-                News::Event(event) => show(screen, &event, true),
-                News::Gap => Ok(()),
-            })
+            return follow(
+                &client,
+                screen,
+                &selection,
+                async || Ok(()),
+                |news| match news {
+                    News::Event(event) => show(screen, &event, true),
+                    News::Gap => Ok(()),
+                },
+            )
             .await;
         }
-        let known = client.hosts(&selection).await?;
-        screen.line(&hosts(&known, screen.look()))?;
-        screen.remark("Following; Ctrl-C ends.");
         let bars = Bars::default();
-        let events = follow(&client, screen, &selection, |news| bars.take(screen, &news));
+        let table = async || {
+            let known = client.hosts(&selection).await?;
+            bars.all.println(hosts(&known, screen.look()))?;
+            screen.remark("Following; Ctrl-C ends.");
+            Ok(())
+        };
+        let events = follow(&client, screen, &selection, table, |news| bars.take(screen, &news));
         tokio::select! {
             ended = events => ended,
             ended = draw(&client, &bars, &selection) => ended,
@@ -102,7 +111,9 @@ async fn draw(client: &Client, bars: &Bars, selection: &Selection) -> Result {
 
 fn bar_of(host: &HostView) -> ProgressBar {
     let bar = ProgressBar::new(0).with_prefix(harmless(&label(host)));
-    match ProgressStyle::with_template("{prefix:24!} {bar:30} {percent:>3} % {bytes:>11} {bytes_per_sec:>13} {msg}") {
+    match ProgressStyle::with_template(
+        "{prefix:24!} {bar:30} {percent:>3} % {decimal_bytes:>9} {decimal_bytes_per_sec:>11} {msg}",
+    ) {
         Ok(style) => bar.with_style(style),
         // The template is a constant; a plain bar is no reason to stop.
         Err(_) => bar,

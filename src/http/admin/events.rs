@@ -63,7 +63,10 @@ pub(super) async fn stream(
         None
     } else {
         let named = Selection { selectors, conditions: Vec::new() };
-        let (hosts, _) = admin.service.find(&named, None, MOST_HOSTS).await?;
+        let (hosts, more) = admin.service.find(&named, None, MOST_HOSTS).await?;
+        if more.is_some() {
+            return Err(bad(format_args!("a stream can follow {MOST_HOSTS} named hosts, or all")));
+        }
         Some(hosts.iter().map(|host| host.id).collect())
     };
     let events = admin.service.store.subscribe(after);

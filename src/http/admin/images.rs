@@ -23,6 +23,9 @@ use super::{Shared, view};
 /// Pieces of an archive on their way from the network to the disk.
 const PIECES_IN_FLIGHT: usize = 16;
 
+/// The last piece. Without it the client went away, whatever the archive looks like.
+const END: Bytes = Bytes::new();
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RemoveQuery {
@@ -63,11 +66,13 @@ pub(super) async fn import(
             let (service, wanted) = (Arc::clone(&admin.service), request.clone());
             let import = spawn_blocking(move || service.import_image(&wanted, Pieces::new(receiver)));
             while let Some(piece) = pieces.next().await {
-                if sender.send(piece.map_err(io::Error::other)).await.is_err() {
+                let piece = piece.map_err(io::Error::other);
+                let is_empty = piece.as_ref().is_ok_and(Bytes::is_empty);
+                if !is_empty && sender.send(piece).await.is_err() {
                     break;
                 }
             }
-            drop(sender);
+            let _ = sender.send(Ok(END)).await;
             match import.await {
                 Ok(Ok(imported)) => Ok((request, imported)),
                 Ok(Err(error)) => Err(error.into()),
@@ -121,25 +126,47 @@ fn imported_view(image: ImageView, imported: &Imported) -> ImportedView {
 struct Pieces {
     receiver: mpsc::Receiver<io::Result<Bytes>>,
     rest: Bytes,
+    has_ended: bool,
 }
 
 impl Pieces {
     fn new(receiver: mpsc::Receiver<io::Result<Bytes>>) -> Self {
-        Self { receiver, rest: Bytes::new() }
+        Self { receiver, rest: Bytes::new(), has_ended: false }
     }
 }
 
 impl Read for Pieces {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            match self.receiver.blocking_recv() {
-                Some(piece) => self.rest = piece?,
-                None => return Ok(0),
-            }
+        if self.rest.is_empty() && !self.has_ended {
+            let interrupted = || io::Error::new(io::ErrorKind::UnexpectedEof, "the upload was interrupted");
+            self.rest = self.receiver.blocking_recv().ok_or_else(interrupted)??;
+            self.has_ended = self.rest.is_empty();
         }
         let piece = self.rest.split_to(self.rest.len().min(buffer.len()));
-        // Both have the length that was just computed.
-        buffer.iter_mut().zip(piece.iter()).for_each(|(to, from)| *to = *from);
+        if let Some(part) = buffer.get_mut(..piece.len()) {
+            part.copy_from_slice(&piece);
+        }
         Ok(piece.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pieces: Vec<Bytes>) -> io::Result<Vec<u8>> {
+        let (sender, receiver) = mpsc::channel(8);
+        pieces.into_iter().for_each(|piece| sender.try_send(Ok(piece)).unwrap());
+        drop(sender);
+        let mut all = Vec::new();
+        Pieces::new(receiver).read_to_end(&mut all)?;
+        Ok(all)
+    }
+
+    #[test]
+    fn an_upload_that_breaks_off_is_no_end_of_an_archive() {
+        let (one, two) = (Bytes::from_static(b"one"), Bytes::from_static(b"two"));
+        assert_eq!(read(vec![one.clone(), two, END]).unwrap(), b"onetwo");
+        assert_eq!(read(vec![one]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -4,7 +4,7 @@
 //! server's socket is gone and the new one's not there.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, chown};
@@ -52,10 +52,25 @@ pub fn bind(data_dir: &Path, group: Option<&str>) -> Result<(UnixListener, PathB
     let listener = UnixListener::bind(&nascent).map_err(io)?;
     if let Some(group) = group {
         chown(&nascent, None, Some(group)).map_err(|error| io(error.into()))?;
+        let_through(data_dir, group).map_err(io)?;
     }
     std::fs::set_permissions(&nascent, std::fs::Permissions::from_mode(0o660)).map_err(io)?;
     std::fs::rename(&nascent, &path).map_err(io)?;
     Ok((listener, path))
+}
+
+/// Lets the group pass through the directory, and no more, so that it reaches the socket.
+fn let_through(directory: &Path, group: Gid) -> io::Result<()> {
+    let found = std::fs::metadata(directory)?;
+    let mode = found.permissions().mode();
+    let everybody_may = mode & 0o001 != 0;
+    let group_may = mode & 0o010 != 0 && found.gid() == group.as_raw();
+    if everybody_may || group_may {
+        return Ok(());
+    }
+    chown(directory, None, Some(group))?;
+    // What the former group was allowed is not for this one.
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode((mode & 0o7700) | 0o010))
 }
 
 fn group_id(name: &str) -> Result<Gid, SocketError> {
@@ -80,6 +95,19 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
         assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_group_reaches_the_socket_through_a_private_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = || std::fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777;
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let group = Gid::from_raw(std::fs::metadata(folder.path()).unwrap().gid());
+        let_through(folder.path(), group).unwrap();
+        assert_eq!(mode(), 0o710);
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let_through(folder.path(), group).unwrap();
+        assert_eq!(mode(), 0o755);
     }
 
     #[tokio::test]

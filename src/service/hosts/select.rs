@@ -324,10 +324,9 @@ impl Service {
 }
 
 fn is_written(found: &Value, value: &str) -> bool {
-    match found {
-        Value::String(text) => text == value,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            found.to_string() == value
-        }
-    }
+    let text = match found {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => found.to_string(),
+    };
+    text == value
 }
