@@ -188,3 +188,81 @@ fn discovery_without_its_image_warns_at_start_and_holds_with_that_reason() {
     assert!(server.log().contains("no image discover"), "{}", server.log());
     Machine::new(1).holds(&server, "discover");
 }
+
+#[test]
+fn a_store_that_refuses_writes_keeps_finished_hosts_booting_and_installs_nothing() {
+    let mut server = Site::new().kiwi("image1").serve();
+    Machine::new(1).installed(&server, "image1");
+    let machine = Machine::new(2);
+    machine.boot(&server);
+    server.deploy("image1", 2);
+    let boot = machine.boots(&server);
+    boot.fetch_all(&server);
+    Machine::new(3).boot(&server);
+    server.deploy("image1", 3);
+    assert_eq!(server.terminate().code(), Some(0));
+    // No disk has that much to spare.
+    let configuration = server.site.path("kiwispray.toml");
+    let text = std::fs::read_to_string(&configuration).unwrap();
+    let full = text.replace("free_space_floor_mb = 0", "free_space_floor_mb = 1048576");
+    std::fs::write(&configuration, full).unwrap();
+    server.restart();
+    Machine::new(1).boots_its_disk(&server);
+    // What a finished host newly reports is not learned, and does not keep it from its disk.
+    Machine::new(1).but("net1", "52:54:00:77:77:77").boots_its_disk(&server);
+    Machine::new(3).holds(&server, "the server cannot reach its store");
+    Machine::new(4).holds(&server, "the server cannot reach its store");
+    server.get(&boot.call("finish")).expect(503);
+    assert_eq!(server.cli(&["host", "set", "3", "-n", "x"]).code, 1);
+
+    std::fs::write(&configuration, text).unwrap();
+    server.terminate();
+    server.restart();
+    server.get(&boot.call("finish")).expect(200);
+    machine.boots_its_disk(&server);
+    Machine::new(3).boots(&server);
+}
+
+#[test]
+fn discovery_comes_before_waiting_when_it_is_wanted() {
+    let server = Site::new().config("discover = true").linux("discover", "writes = \"nothing\"").serve();
+    let machine = Machine::new(1);
+    let boot = machine.boots(&server);
+    assert_eq!(server.states(1), "discover,new");
+    boot.load(&server);
+    server.http().post(&boot.call("update"), "metadata=%7B%22cores%22:8%7D").expect(200);
+    server.get(&boot.call("finish")).expect(200);
+    assert_eq!((server.states(1).as_str(), machine.boot(&server).outcome.as_str()), ("new", "hold"));
+}
+
+#[test]
+fn a_template_may_be_booted_as_a_state_and_is_an_order_unless_it_says_otherwise() {
+    let script = "#!ipxe\nchain http://example.com/menu ||\nexit 1\n";
+    let server = Site::new().template("menu.ipxe.hbs", script).serve();
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    server.cli(&["deploy", "menu", "1"]).refused(2, "say --yes");
+    server.deploy("menu", 1);
+    for _ in 0..3 {
+        assert_eq!(machine.boots(&server).script, script);
+    }
+    machine.holds(&server, "3 attempts did not complete");
+
+    let harmless = format!("{{{{!--\nA menu.\nWrites: nothing\n--}}}}\n{script}");
+    std::fs::write(server.site.path("templates/menu2.ipxe.hbs"), harmless).unwrap();
+    server.cli(&["deploy", "menu2", "1", "--abort"]).done();
+    for _ in 0..5 {
+        machine.boots(&server);
+    }
+}
+
+#[test]
+fn machines_leave_for_their_disk_as_the_site_or_the_host_wants() {
+    let server = Site::new().config("[boot]\nlocal = \"sanboot\"\n").serve();
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    server.cli(&["host", "set", "1", "--state", "finished"]).done();
+    assert!(machine.boots_its_disk(&server).script.contains("\nsanboot "));
+    server.cli(&["host", "set", "1", "-m", r#"{"local":"exit"}"#]).done();
+    assert!(!machine.boots_its_disk(&server).script.contains("sanboot"));
+}

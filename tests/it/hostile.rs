@@ -363,7 +363,7 @@ fn metadata_stays_a_value_in_every_document() {
             serde_json::from_str(server.get(&boot.file("note.json")).expect(200).text()).unwrap();
         assert_eq!(json["note"], text);
         let options = server.get(&boot.file("config.bootoptions")).expect(200);
-        let words: Vec<&str> = options.text().trim_end().split_whitespace().collect();
+        let words: Vec<&str> = options.text().split_whitespace().collect();
         assert_eq!((words.len(), words[0], words[2]), (3, "a=b", "c=d"), "{}", options.text());
     }
 }
@@ -398,4 +398,18 @@ fn hostile_names_are_refused_and_the_default_script_is_sound_shell() {
     let check = Command::new("/bin/sh").args(["-n", "script"]).current_dir(sandbox.path()).status().unwrap();
     assert!(check.success(), "{}", script.text());
     assert_eq!(server.host(1)["hostname"], serde_json::Value::Null);
+}
+
+#[test]
+fn what_people_read_on_a_terminal_does_not_steer_it() {
+    let server = Site::new().serve();
+    Machine::new(1).boot(&server);
+    let metadata = serde_json::json!({"note": "a\u{1b}[2J\u{9b}2J\u{202e}b", "k\u{9b}\u{1b}": 1}).to_string();
+    let told = server.cli(&["host", "set", "1", "-m", &metadata]).done().out;
+    let shown = server.cli(&["host", "show", "1"]).done().out;
+    let events = server.cli(&["host", "events", "1"]).done().out;
+    let asked = server.cli(&["host", "set", "1", "-s", "a\u{9b}2J"]).err;
+    for text in [told, shown, events, asked] {
+        assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{text:?}");
+    }
 }

@@ -2,8 +2,11 @@
 
 use std::io::Read;
 use std::net::Ipv4Addr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use crate::support::site::payload;
+use crate::support::site::{PAYLOAD_BYTES, payload};
 use crate::support::{Boot, Machine, Server, Site};
 
 #[test]
@@ -247,6 +250,18 @@ fn killed_in_the_middle_of_the_payload_the_step_is_tried_again() {
 }
 
 #[test]
+fn a_transfer_that_breaks_off_is_tried_again() {
+    let (server, machine, boot) = ordered();
+    grow_payload(&server);
+    boot.load(&server);
+    drop(server.http().begin(boot.payload(), 1 << 20));
+    let second = machine.boots(&server);
+    second.load(&server);
+    assert_eq!(server.host(ID)["attempts"], 2);
+    assert_eq!(server.count(ID, "payload_delivered"), 0);
+}
+
+#[test]
 fn killed_when_the_payload_was_just_delivered_the_machine_holds() {
     let (mut server, machine, boot) = ordered();
     boot.load(&server);
@@ -315,4 +330,65 @@ fn a_machine_with_a_new_address_boots_when_nothing_is_fetched() {
     let (server, machine, boot) = ordered();
     machine.at(Ipv4Addr::new(127, 0, 0, 2)).boots(&server);
     server.get(boot.kernel()).expect(404);
+}
+
+/// What a crowd of machines knows for certain when the server dies under it.
+#[derive(Default)]
+struct Known {
+    /// Whose finish was acknowledged.
+    finished: Vec<u32>,
+    /// Whose payload arrived whole, and whose finish was not acknowledged.
+    delivered: Vec<u32>,
+}
+
+#[test]
+fn whatever_was_acknowledged_survives_a_server_that_is_killed_under_load() {
+    let mut server = Site::new().kiwi("image1").serve();
+    let machines: Vec<u32> = (1..=24).collect();
+    for machine in &machines {
+        Machine::new(*machine).boot(&server);
+    }
+    server.cli(&["deploy", "image1", "1-24", "--yes"]).done();
+    let known = Mutex::new(Known::default());
+    std::thread::scope(|scope| {
+        for machines in machines.chunks(4) {
+            let (server, known) = (&server, &known);
+            scope.spawn(move || {
+                // The first request without an answer ends the work of this thread.
+                let _ = catch_unwind(AssertUnwindSafe(|| {
+                    for machine in machines {
+                        let boot = Machine::new(*machine).boots(server);
+                        boot.load(server);
+                        let payload = server.get(boot.payload()).expect(200);
+                        if payload.body.len() == PAYLOAD_BYTES {
+                            known.lock().unwrap().delivered.push(*machine);
+                        }
+                        server.get(&boot.call("finish")).expect(200);
+                        let mut known = known.lock().unwrap();
+                        known.delivered.retain(|delivered| delivered != machine);
+                        known.finished.push(*machine);
+                    }
+                }));
+            });
+        }
+        let (begin, enough) = (Instant::now(), || known.lock().unwrap().finished.len() >= 6);
+        while !enough() && begin.elapsed().as_secs() < 20 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        server.signal_kill();
+    });
+    server.crash_and_restart();
+    let known = known.into_inner().unwrap();
+    assert!(known.finished.len() >= 6, "{:?}", known.finished);
+    for machine in machines {
+        let boot = Machine::new(machine).boot(&server);
+        let id = boot.host.unwrap();
+        if known.finished.contains(&machine) {
+            assert_eq!(boot.outcome, "local", "host {id} was finished");
+        } else if known.delivered.contains(&machine) {
+            // The finish may have been committed and its answer lost.
+            assert_ne!(boot.outcome, "boot", "host {id} has its payload");
+        }
+        assert!(server.count(id, "finished") <= 1);
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{Client, Response, Run, Site};
@@ -111,10 +112,14 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// Ends the server in the middle of whatever it does, while others still use this value.
+    pub(crate) fn signal_kill(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
+    }
+
     /// Asks the server to stop, and waits until it has.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         let begin = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

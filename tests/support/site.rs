@@ -36,12 +36,6 @@ impl Site {
         self
     }
 
-    /// Replaces the default plugin.
-    pub(crate) fn default_plugin(self, bytes: &[u8]) -> Self {
-        fs::write(self.path("plugins/default.wasm"), bytes).unwrap();
-        self
-    }
-
     /// An image that installs as KIWI's do, on /dev/sda.
     pub(crate) fn kiwi(self, name: &str) -> Self {
         self.add_kiwi(name);
