@@ -59,9 +59,12 @@ pub enum ProbeError {
 /// # Errors
 /// The right to use port 68 is missing, or the interface is not usable.
 pub fn probe(interface: &Interface, transaction: u32) -> Result<Vec<SeenServer>, ProbeError> {
-    let socket_error = |source: io::Error| match source.kind() {
-        io::ErrorKind::PermissionDenied => ProbeError::NotAllowed(source),
-        _ => ProbeError::Socket { interface: interface.name().to_owned(), source },
+    let socket_error = |source: io::Error| {
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            ProbeError::NotAllowed(source)
+        } else {
+            ProbeError::Socket { interface: interface.name().to_owned(), source }
+        }
     };
     let not_ethernet = || ProbeError::NotEthernet(interface.name().to_owned());
     let hardware = interface.hardware_address().ok_or_else(not_ethernet)?;
@@ -127,7 +130,7 @@ fn discover(transaction: u32, hardware: [u8; 6]) -> Vec<u8> {
 
 /// The offer in a datagram, if it is one and answers `transaction`.
 fn offer(message: &[u8], transaction: u32) -> Option<SeenServer> {
-    let word = |at: usize| Some(<[u8; 4]>::try_from(message.get(at..at + 4)?).ok()?);
+    let word = |at: usize| <[u8; 4]>::try_from(message.get(at..at + 4)?).ok();
     if message.first() != Some(&2) || word(4)? != transaction.to_be_bytes() || word(FIXED_BYTES)? != MAGIC {
         return None;
     }

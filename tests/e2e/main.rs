@@ -7,6 +7,7 @@ mod boot;
 mod cache;
 mod console;
 mod firmware;
+mod kiwi;
 mod machine;
 mod net;
 mod payload;
@@ -34,6 +35,8 @@ enum Scenario {
     Boot,
     /// Firmware of every kind reaches the boot script through the generated dnsmasq configuration.
     Firmware,
+    /// A real KIWI image, built if it is not in the cache, deployed on a blank disk.
+    Kiwi,
 }
 
 fn main() -> ExitCode {
@@ -53,6 +56,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match args.scenario {
         Scenario::Boot => drop(payload::kernel_tree()?),
         Scenario::Firmware => {}
+        Scenario::Kiwi => drop(kiwi::archive()?),
     }
     if let net::Place::Outside(code) = net::enter().context("cannot make the namespaces of the test")? {
         return Ok(code);
@@ -64,6 +68,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let passed = match args.scenario {
         Scenario::Boot => boot::run(args.watch)?,
         Scenario::Firmware => firmware::run(args.watch)?,
+        Scenario::Kiwi => kiwi::run(&kiwi::archive()?, args.watch)?,
     };
     println!("\n{passed} passed, 0 failed, {} s", begin.elapsed().as_secs());
     Ok(ExitCode::SUCCESS)
