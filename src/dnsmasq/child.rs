@@ -189,6 +189,8 @@ async fn end(child: &mut tokio::process::Child) -> io::Result<()> {
 fn log(line: &str) {
     const TROUBLE: [&str; 6] = ["failed", "error", "cannot", "not found", "no address", "in use"];
     let (source, message) = line.split_once(": ").unwrap_or(("dnsmasq", line));
+    // `dnsmasq-dhcp[123]`: the process id is known.
+    let source = source.split('[').next().unwrap_or(source);
     if TROUBLE.iter().any(|word| message.contains(word)) {
         warn!(source, message, "dnsmasq reports trouble");
     } else if source == "dnsmasq" {
