@@ -4,11 +4,17 @@
 //! The modules in reading order: `domain` is the whole of the rules, pure and synchronous; `store` keeps them, `render`
 //! and `images` turn decisions into scripts and files; `hooks` is what the core asks plugins; `service` puts these
 //! together into use cases; `http`, `plugin_host` and `dnsmasq` are adapters; `app` builds the world; `cli` talks to it.
+pub mod app;
+pub mod cli;
+pub mod config;
 pub mod dnsmasq;
 pub mod domain;
 pub mod hooks;
+pub mod http;
 pub mod images;
 pub mod plugin_host;
 pub mod render;
 pub mod service;
 pub mod store;
+pub mod telemetry;
+pub mod wire;

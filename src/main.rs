@@ -1,2 +1,5 @@
-//! bin
-fn main() {}
+//! Parse, run, exit code.
+
+fn main() -> std::process::ExitCode {
+    kiwispray::cli::main()
+}

@@ -5,6 +5,7 @@
 //! drive the very code that runs in production through any order of requests and crashes.
 
 mod bootid;
+mod device;
 mod event;
 mod facts;
 mod host;
@@ -19,6 +20,7 @@ mod transition;
 mod model_test;
 
 pub use bootid::{BootId, BootIdError};
+pub use device::{DevicePath, DevicePolicy, DevicePolicyError};
 pub use event::{Actor, Event, EventKind};
 pub use facts::{Facts, Hardware, IgnoredParameter, Parameter};
 pub use host::{Boot, Host, HostId, Hostname, HostnameError, PastBoot, PastOutcome, Stage, Step, Writes};
@@ -29,7 +31,7 @@ pub use recognise::{Candidate, Evidence, Finding, Match, Recognition, recognise}
 pub use state::{StateName, States, StatesError};
 pub use transition::{
     Activity, Ask, Change, Edit, EditRefused, FailRefused, FetchRefused, FinishRefused, HoldReason, Inventory,
-    InventoryRefused, NextBoot, Offer, Registration, RetryRefused, SetRefused, deliver, edit, fail, finish,
-    finish_by_operator, forget, learn, next_boot, note, note_hold, offer, register, retry, set_states, start_attempt,
-    take_inventory,
+    InventoryRefused, MetadataEdit, NextBoot, Offer, Registration, RetryRefused, SetRefused, deliver, edit, fail,
+    finish, finish_by_operator, forget, learn, next_boot, note, note_hold, offer, register, retry, set_states,
+    start_attempt, take_inventory,
 };

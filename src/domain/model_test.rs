@@ -1,1 +1,389 @@
+//! Drives random sequences of requests, operator's wishes, power losses and crashes against the transitions, and checks
+//! what the product promises: one order is carried out once, and nothing leads to an installer by accident.
+//!
+//! The machine in this model is honest but unlucky: it does what a script tells it, may lose power at any point, repeats
+//! and delays its reports, and remembers every bootid it was ever given.
 
+use std::net::{IpAddr, Ipv4Addr};
+
+use jiff::{Timestamp, ToSpan};
+use proptest::prelude::*;
+
+use super::*;
+
+const MOST_ATTEMPTS: u32 = 3;
+
+/// One thing that happens. Numbers choose among what there is.
+#[derive(Debug, Clone)]
+enum Step_ {
+    /// The machine asks `/bootstrap`, and is given `writes` if it is offered a boot.
+    Boot { writes: Writes, template: bool, from: u8 },
+    /// A file of some boot ever given is fetched.
+    Fetch { which: usize },
+    /// The payload of some boot ever given is served whole.
+    Deliver { which: usize },
+    /// Some boot ever given reports that it is done.
+    Finish { which: usize },
+    /// Some boot ever given reports that it failed.
+    Fail { which: usize },
+    /// An operator sets the queue.
+    Set { states: &'static str, reinstall: bool, abort: bool },
+    /// An operator orders the step anew.
+    Retry { abort: bool },
+    /// An operator declares the step done.
+    OperatorFinish,
+    /// The server dies; the newest change was not durable, so nobody was answered.
+    CrashBeforeCommit { which: usize },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step_>> {
+    let writes = prop_oneof![Just(Writes::Nothing), Just(Writes::Disk), Just(Writes::Wipe)];
+    let states = prop_oneof![Just("new"), Just("finished"), Just("image1"), Just("wipe,image1"), Just("discover,new")];
+    let which = 0usize..8;
+    let step = prop_oneof![
+        6 => (writes, prop::bool::weighted(0.1), 0u8..2).prop_map(|(writes, template, from)| Step_::Boot { writes, template, from }),
+        4 => which.clone().prop_map(|which| Step_::Fetch { which }),
+        3 => which.clone().prop_map(|which| Step_::Deliver { which }),
+        3 => which.clone().prop_map(|which| Step_::Finish { which }),
+        1 => which.clone().prop_map(|which| Step_::Fail { which }),
+        2 => (states, any::<bool>(), any::<bool>()).prop_map(|(states, reinstall, abort)| Step_::Set { states, reinstall, abort }),
+        1 => any::<bool>().prop_map(|abort| Step_::Retry { abort }),
+        1 => Just(Step_::OperatorFinish),
+        1 => which.prop_map(|which| Step_::CrashBeforeCommit { which }),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// What the test knows of one boot that was handed out.
+#[derive(Debug, Clone)]
+struct Given {
+    bootid: BootId,
+    step: Step,
+    writes: Writes,
+}
+
+struct World {
+    host: Host,
+    now: Timestamp,
+    given: Vec<Given>,
+    /// Steps whose payload was delivered whole by an order.
+    delivered: Vec<Step>,
+    /// Steps that were finished.
+    done: Vec<Step>,
+    /// Attempts begun at each order.
+    begun: Vec<Step>,
+}
+
+impl World {
+    fn new() -> Self {
+        let registration = Registration {
+            identity: Identity::default(),
+            hardware: Hardware::default(),
+            hostname: None,
+            states: States::new_host(),
+            metadata: Metadata::default(),
+            why: String::new(),
+        };
+        let now = Timestamp::UNIX_EPOCH;
+        let host = register(HostId::new(1), registration, Actor::Machine, now).host;
+        Self { host, now, given: Vec::new(), delivered: Vec::new(), done: Vec::new(), begun: Vec::new() }
+    }
+
+    /// Commits a change, and checks what holds for every one of them.
+    fn commit(&mut self, change: Change) {
+        let Change { host, events } = change;
+        assert!(!events.is_empty(), "every change is explained");
+        let numbers: Vec<u64> = events.iter().map(|event| event.seq).collect();
+        let expected: Vec<u64> = (self.host.event_count + 1..=host.event_count).collect();
+        assert_eq!(numbers, expected, "events are numbered without gaps");
+        let queue_changed = host.states != self.host.states;
+        assert!(!queue_changed || host.step > self.host.step, "a changed queue is another step");
+        assert!(host.step >= self.host.step, "steps never come back");
+        if host.step > self.host.step {
+            assert!(host.current_boot().is_none(), "a new step starts without a boot");
+            assert!(host.revision > self.host.revision);
+        }
+        if self.host.states.is_finished() && !host.states.is_finished() {
+            let wished = events.iter().any(|e| matches!(e.kind, EventKind::StatesSet { reinstall: true, .. }));
+            assert!(wished, "only the spoken wish to reinstall leads out of finished");
+        }
+        self.host = host;
+    }
+
+    fn boot(&mut self, writes: Writes, template: bool, from: u8) {
+        let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, from + 1));
+        let ask = Ask { from, now: self.now, activity: Activity::Quiet, most_attempts: MOST_ATTEMPTS };
+        let state = self.host.states.current().clone();
+        match next_boot(&self.host, &ask) {
+            NextBoot::LocalDisk => assert!(state.is_finished()),
+            NextBoot::Wait => assert!(state.is_new()),
+            NextBoot::Hold(reason) => {
+                assert!(!state.is_finished(), "a finished host is never held by its own record");
+                if let Some(change) = note_hold(&self.host, &reason, self.now) {
+                    self.commit(change);
+                }
+                assert!(note_hold(&self.host, &reason, self.now).is_none(), "a hold is noted once");
+            }
+            NextBoot::Offer => {
+                assert!(!state.is_built_in(), "new and finished boot nothing");
+                let step = self.host.step;
+                assert!(!self.done.contains(&step), "a step that was finished is never booted again");
+                // The image of a state does not change within a step in this model, as in a stable image folder.
+                let writes = self.given.iter().find(|given| given.step == step).map_or(writes, |given| given.writes);
+                if writes.is_order() {
+                    assert!(
+                        !self.delivered.contains(&step),
+                        "an order that was delivered whole is never offered again"
+                    );
+                    let begun = self.begun.iter().filter(|begun| **begun == step).count();
+                    assert!(begun < MOST_ATTEMPTS as usize, "an order has a limit of attempts");
+                }
+                let bootid = BootId::new(self.host.id, (self.given.len() as u128).to_be_bytes());
+                let image = (!template).then(|| state.clone());
+                let change = offer(&self.host, Offer { bootid, from, image, writes }, self.now);
+                if template {
+                    self.begun.push(step);
+                }
+                self.commit(change);
+                self.given.push(Given { bootid, step, writes });
+            }
+        }
+    }
+
+    fn fetch(&mut self, given: &Given) {
+        let is_current = self.host.current_boot().is_some_and(|boot| boot.bootid == given.bootid);
+        match start_attempt(&self.host, &given.bootid, "kernel", self.now) {
+            Err(FetchRefused::Over) => assert!(!is_current),
+            Ok(None) => assert!(is_current),
+            Ok(Some(change)) => {
+                assert!(is_current, "files of a boot that is over are not served");
+                self.begun.push(given.step);
+                self.commit(change);
+            }
+        }
+    }
+
+    fn deliver(&mut self, given: &Given) {
+        self.fetch(given);
+        if let Ok(change) = deliver(&self.host, &given.bootid, "image.xz", self.now) {
+            if let Some(change) = change {
+                self.commit(change);
+            }
+            if given.writes.is_order() {
+                self.delivered.push(given.step);
+            }
+        }
+    }
+
+    fn finish(&mut self, given: &Given) {
+        let before = self.host.clone();
+        match finish(&self.host, &given.bootid, self.now) {
+            Ok(Some(change)) => {
+                assert_eq!(given.step, self.host.step, "only a boot of the current step finishes it");
+                assert!(!self.done.contains(&given.step), "a step is finished once");
+                self.done.push(given.step);
+                self.commit(change);
+                assert_eq!(self.host.states, before.states.after_current(), "a finish advances by one");
+            }
+            Ok(None) => assert!(self.done.contains(&given.step), "a repeated finish was a finish before"),
+            Err(FinishRefused::Superseded | FinishRefused::WrongBootId) => {
+                let is_current = self.host.current_boot().is_some_and(|boot| boot.bootid == given.bootid);
+                assert!(!is_current, "the running boot is never refused its finish");
+            }
+        }
+    }
+
+    fn fail(&mut self, given: &Given) {
+        if let Ok(Some(change)) = fail(&self.host, &given.bootid, "disk\nbroken", self.now) {
+            assert_eq!(given.step, self.host.step);
+            self.commit(change);
+            let ask = Ask {
+                from: IpAddr::V4(Ipv4Addr::LOCALHOST),
+                now: self.now,
+                activity: Activity::Quiet,
+                most_attempts: MOST_ATTEMPTS,
+            };
+            let holds = matches!(next_boot(&self.host, &ask), NextBoot::Hold(HoldReason::Failed(..)));
+            assert!(holds, "what failed is not tried again by itself");
+        }
+    }
+
+    fn set(&mut self, states: &str, reinstall: bool, abort: bool) {
+        let to: States = states.parse().unwrap();
+        let leaves_finished = self.host.states.is_finished() && !to.is_finished();
+        match set_states(&self.host, to.clone(), reinstall, abort, Actor::Operator("root".to_owned()), self.now) {
+            Ok(change) => {
+                assert!(!leaves_finished || reinstall);
+                assert!(!self.host.is_attempt_open() || abort);
+                self.commit(change);
+                assert_eq!(self.host.states, to);
+                assert_eq!(self.host.attempts, 0, "an order starts with all its attempts");
+            }
+            Err(SetRefused::Finished(_)) => assert!(leaves_finished && !reinstall),
+            Err(SetRefused::AttemptRunning(_)) => assert!(self.host.is_attempt_open() && !abort),
+        }
+    }
+
+    fn happen(&mut self, step: &Step_) {
+        self.now += 1.second();
+        let pick = |which: usize, given: &[Given]| given.iter().rev().nth(which % given.len().max(1)).cloned();
+        match step {
+            Step_::Boot { writes, template, from } => self.boot(*writes, *template, *from),
+            Step_::Fetch { which } => drop(pick(*which, &self.given).map(|given| self.fetch(&given))),
+            Step_::Deliver { which } => drop(pick(*which, &self.given).map(|given| self.deliver(&given))),
+            Step_::Finish { which } => drop(pick(*which, &self.given).map(|given| self.finish(&given))),
+            Step_::Fail { which } => drop(pick(*which, &self.given).map(|given| self.fail(&given))),
+            Step_::Set { states, reinstall, abort } => self.set(states, *reinstall, *abort),
+            Step_::Retry { abort } => {
+                let is_built_in = self.host.states.current().is_built_in();
+                match retry(&self.host, *abort, Actor::Operator("root".to_owned()), self.now) {
+                    Ok(change) => {
+                        assert!(!is_built_in);
+                        self.commit(change);
+                    }
+                    Err(RetryRefused::NothingToRetry(..)) => assert!(is_built_in),
+                    Err(RetryRefused::AttemptRunning(_)) => assert!(self.host.is_attempt_open() && !abort),
+                }
+            }
+            Step_::OperatorFinish => {
+                let step = self.host.step;
+                if let Some(change) = finish_by_operator(&self.host, Actor::Operator("root".to_owned()), self.now) {
+                    self.done.push(step);
+                    self.commit(change);
+                }
+            }
+            Step_::CrashBeforeCommit { which } => {
+                // Computed, not durable, not answered: as if it had never been.
+                let before = self.host.clone();
+                if let Some(given) = pick(*which, &self.given) {
+                    let _ = finish(&self.host, &given.bootid, self.now);
+                    let _ = start_attempt(&self.host, &given.bootid, "kernel", self.now);
+                }
+                assert_eq!(self.host, before);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_order_of_requests_installs_twice_or_loses_a_finish(steps in steps()) {
+        let mut world = World::new();
+        for step in &steps {
+            world.happen(step);
+        }
+    }
+}
+
+// ---- The table of power losses, row by row ----
+
+fn ordered() -> World {
+    let mut world = World::new();
+    world.set("wipe,image1", false, false);
+    world
+}
+
+fn offered() -> (World, Given) {
+    let mut world = ordered();
+    world.boot(Writes::Disk, false, 0);
+    let given = world.given.last().unwrap().clone();
+    (world, given)
+}
+
+fn next(world: &World) -> NextBoot {
+    let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
+    next_boot(&world.host, &Ask { from, now: world.now, activity: Activity::Quiet, most_attempts: MOST_ATTEMPTS })
+}
+
+#[test]
+fn power_lost_before_anything_was_fetched_is_no_attempt() {
+    let (mut world, _) = offered();
+    for _ in 0..20 {
+        assert_eq!(next(&world), NextBoot::Offer);
+        world.boot(Writes::Disk, false, 0);
+    }
+    assert_eq!(world.host.attempts, 0);
+}
+
+#[test]
+fn power_lost_while_the_payload_was_served_is_retried_up_to_the_limit() {
+    let (mut world, _) = offered();
+    for attempt in 1..=MOST_ATTEMPTS {
+        let given = world.given.last().unwrap().clone();
+        world.fetch(&given);
+        assert_eq!(world.host.attempts, attempt);
+        if attempt < MOST_ATTEMPTS {
+            world.boot(Writes::Disk, false, 0);
+        }
+    }
+    assert_eq!(next(&world), NextBoot::Hold(HoldReason::TooManyAttempts(HostId::new(1), MOST_ATTEMPTS)));
+}
+
+#[test]
+fn power_lost_after_the_payload_was_served_whole_holds_until_a_person_acts() {
+    let (mut world, given) = offered();
+    world.deliver(&given);
+    assert_eq!(next(&world), NextBoot::Hold(HoldReason::Unreported(HostId::new(1))));
+    let text = HoldReason::Unreported(HostId::new(1)).to_string();
+    assert_eq!(text, "installed but never reported: kiwispray host finish 1 or kiwispray host retry 1");
+    // The report may still come.
+    world.finish(&given);
+    assert_eq!(world.host.states.to_string(), "image1");
+}
+
+#[test]
+fn an_image_that_writes_nothing_boots_again_and_again() {
+    let mut world = ordered();
+    for _ in 0..10 {
+        world.boot(Writes::Nothing, false, 0);
+        let given = world.given.last().unwrap().clone();
+        world.deliver(&given);
+        assert_eq!(next(&world), NextBoot::Offer);
+    }
+}
+
+#[test]
+fn the_answer_to_a_finish_may_be_lost() {
+    let (mut world, given) = offered();
+    world.deliver(&given);
+    world.finish(&given);
+    assert_eq!(finish(&world.host, &given.bootid, world.now), Ok(None));
+    world.boot(Writes::Disk, false, 0);
+    assert_eq!(finish(&world.host, &given.bootid, world.now), Ok(None), "not even when the next step has begun");
+    assert_eq!(world.host.states.to_string(), "image1");
+}
+
+#[test]
+fn reports_of_a_superseded_step_change_nothing() {
+    let (mut world, given) = offered();
+    world.fetch(&given);
+    world.set("image1", false, true);
+    assert_eq!(finish(&world.host, &given.bootid, world.now), Err(FinishRefused::Superseded));
+    assert_eq!(fail(&world.host, &given.bootid, "late", world.now), Err(FinishRefused::Superseded));
+    let stranger = BootId::new(world.host.id, [9; 16]);
+    assert_eq!(finish(&world.host, &stranger, world.now), Err(FinishRefused::WrongBootId));
+}
+
+#[test]
+fn a_colleagues_curl_does_not_kill_an_install() {
+    let (mut world, given) = offered();
+    world.fetch(&given);
+    let elsewhere = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+    let ask = Ask { from: elsewhere, now: world.now, activity: Activity::Fetching, most_attempts: MOST_ATTEMPTS };
+    let home = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 1));
+    assert_eq!(next_boot(&world.host, &ask), NextBoot::Hold(HoldReason::InUse(home)));
+    assert_eq!(next_boot(&world.host, &Ask { from: home, ..ask }), NextBoot::Offer);
+}
+
+#[test]
+fn a_clock_far_behind_the_records_installs_nothing() {
+    let (mut world, _) = offered();
+    world.now = Timestamp::UNIX_EPOCH - 1.hour();
+    assert_eq!(next(&world), NextBoot::Hold(HoldReason::ClockBehind));
+    world.now = Timestamp::UNIX_EPOCH;
+    world.host.states = States::finished();
+    world.now = Timestamp::UNIX_EPOCH - 1.hour();
+    assert_eq!(next(&world), NextBoot::LocalDisk, "its own disk is no matter of clocks");
+}

@@ -539,8 +539,23 @@ pub fn retry(host: &Host, abort: bool, actor: Actor, now: Timestamp) -> Result<C
 pub struct Edit {
     /// A name to set, or `Some(None)` to take it away.
     pub hostname: Option<Option<Hostname>>,
-    /// To be merged into the metadata.
-    pub metadata: Metadata,
+    /// What becomes of the metadata.
+    pub metadata: MetadataEdit,
+}
+
+/// What becomes of the metadata.
+#[derive(Debug, Clone)]
+pub enum MetadataEdit {
+    /// This is put over it, see [`Metadata::merged`].
+    Merge(Metadata),
+    /// This takes its place.
+    Replace(Metadata),
+}
+
+impl Default for MetadataEdit {
+    fn default() -> Self {
+        Self::Merge(Metadata::default())
+    }
 }
 
 /// Why an edit changes nothing.
@@ -553,7 +568,11 @@ pub fn edit(host: &Host, edit: &Edit, actor: Actor, now: Timestamp) -> Result<Op
         draft.event(EventKind::HostnameSet { from: host.hostname.clone(), to: hostname.clone() });
         draft.host.hostname = hostname;
     }
-    replace_metadata(&mut draft, host.metadata.merged(&edit.metadata)?);
+    let metadata = match &edit.metadata {
+        MetadataEdit::Merge(over) => host.metadata.merged(over)?,
+        MetadataEdit::Replace(with) => with.clone(),
+    };
+    replace_metadata(&mut draft, metadata);
     if draft.events.is_empty() {
         return Ok(None);
     }

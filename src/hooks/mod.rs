@@ -1,1 +1,33 @@
-//! See ARCHITECTURE.md.
+//! What the core asks plugins, in which order, and what becomes of their answers.
+//!
+//! Invariant: asking always ends, within a fixed time, in an answer that is safe to act on. A plugin that fails, is slow or
+//! answers what it may not makes waiting hosts hold and leaves finished hosts their local disk; it never reaches further.
+//!
+//! The types mirror the contract in `sdk/wit` as plain data, so neither the core nor its tests need a WebAssembly runtime:
+//! `plugin_host` implements [`Plugin`] with components, [`native`] is a double of the default plugin.
+mod apply;
+mod ask;
+mod binding;
+mod capabilities;
+mod check;
+mod error;
+pub mod measure;
+pub mod native;
+mod outcome;
+mod plugin;
+mod trace;
+mod types;
+
+pub use apply::{Edited, parse_path};
+pub use ask::{Budgets, Hooks};
+pub use binding::{Binding, Grant, OnError, StatesFilter};
+pub use capabilities::{Capabilities, CapabilityError};
+pub use check::{BadAnswer, check_kernel_arguments};
+pub use error::{ErrorClass, HookError};
+pub use outcome::{BootAnswer, BootOutcome, DecidedBy, DiscoveryAnswer, DiscoveryOutcome, GivenPatch};
+pub use plugin::{Call, Hook, HookSet, Plugin, PluginStatus, Reply, Run};
+pub use trace::{Trace, TraceResult, TraceStep};
+pub use types::{
+    BootDecision, BootPlan, BootRequest, BootVerdict, DiscoveryDecision, DiscoveryVerdict, Edit, Hold, ImageBoot,
+    KnownHost, Patch, TemplateBoot,
+};

@@ -1,1 +1,32 @@
-//! See ARCHITECTURE.md.
+//! Images: what machines boot, how it comes into the images folder, and how it leaves it for the network.
+//!
+//! Invariant: an image is offered whole or not at all. [`import()`] checks an archive before its folder becomes visible,
+//! the [`Catalogue`] looks at every file before a boot is decided, and [`ImageFiles`] opens nothing but plain files of
+//! image folders, which [`respond`] hands out unchanged, telling a [`Delivery`] before the last byte of a payload leaves.
+
+mod archive;
+mod body;
+mod catalogue;
+mod conditional;
+mod coverage;
+mod import;
+mod kiwi;
+mod manifest;
+mod names;
+mod payload;
+mod publish;
+mod serve;
+#[cfg(test)]
+mod test_archive;
+
+pub use archive::ArchiveError;
+pub use body::{Delivery, FileBody};
+pub use catalogue::{Catalogue, Image, NotOffered, Payload};
+pub use coverage::Coverage;
+pub use import::{ImportError, ImportRequest, Imported, import};
+pub use kiwi::{Algorithm, KiwiError};
+pub use manifest::{FileRecord, Kind, LocalBoot, Manifest, ManifestError};
+pub use names::{FileName, FileNameError, KernelArgs, KernelArgsError, Sha256Sum, Sha256SumError};
+pub use payload::PayloadError;
+pub use publish::{clean, remove};
+pub use serve::{ImageFiles, OpenedFile, Refused, refusal, respond};

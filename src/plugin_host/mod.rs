@@ -1,1 +1,21 @@
-//! See ARCHITECTURE.md.
+//! Runs plugins as WebAssembly components: everything about wasmtime is in here, and nothing about booting is.
+//!
+//! Invariants: a guest sees only the interfaces it was granted; every call has a fresh instance, a deadline, a sum of memory
+//! and a sum of questions; whatever a guest does, the call ends with an answer or a typed failure within its time, and the
+//! next call works. A component that does not load degrades to a plugin that answers `unavailable`, never to a server that
+//! does not start.
+//!
+//! In reading order: `engine` compiles and keeps the clock, `sandbox` is one call, `imports` and `denied` are what guests may
+//! ask, `load` turns a file into something callable, `convert` translates, `host` is the way in.
+mod contract;
+mod convert;
+mod denied;
+mod engine;
+mod host;
+mod imports;
+mod load;
+mod sandbox;
+
+pub use engine::{Allocation, EngineError};
+pub use host::{BrokenPlugin, Component, PluginHost};
+pub use load::{Interface, LoadError};

@@ -3,6 +3,194 @@
 //! Nothing is acknowledged before the store said that it is durable, and every decision that changes a host is
 //! committed against the very version of the host that it was made for; if that has moved on, the decision is made anew.
 
+mod admission;
+mod boot;
+mod catalog;
 mod clock;
+mod explain;
+mod files;
+mod finished;
+mod hosts;
+mod images;
+mod plan;
+mod progress;
+mod report;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::domain::{BootId, Change, Event, Host, HostId, Ignore};
+use crate::hooks::{Hooks, PluginStatus};
+use crate::images::{Catalogue, ImageFiles, LocalBoot};
+use crate::render::{BaseUrl, BootScript, Renderer};
+use crate::store::{Stopped, Store, StoreError};
+
+pub use boot::{Answer, BootstrapRequest, Outcome};
+pub use catalog::Shelf;
 pub use clock::{Clock, SystemClock};
+pub use explain::{Decision, Explanation, Sighting};
+pub use files::{BootFile, FileRefused, PostInstallRefused, Wanted};
+pub use hosts::{
+    Act, Acted, Condition, ConditionError, Erased, HostsError, Preview, Selection, Selector, SelectorError, Terms,
+    sentence,
+};
+pub use images::RemoveRefused;
+pub use progress::{FileProgress, HostProgress};
+pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
+
+use admission::Admission;
+use explain::Explanations;
+use finished::FinishedHosts;
+use progress::Progress;
+
+/// What the use cases are allowed and told to do.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// URL under which machines reach this server; none: the address that the request arrived on.
+    pub public_url: Option<BaseUrl>,
+    /// Attempts that an order gets.
+    pub most_attempts: u32,
+    /// The shortest and longest time after which a waiting machine asks again, in seconds.
+    pub again_s: (u32, u32),
+    /// Unknown machines that are registered in a minute; the rest is held. None: as many as come.
+    pub new_hosts_per_minute: Option<u32>,
+    /// Whether `/state` answers without a bootid.
+    pub open_state: bool,
+    /// Whether `/hosts` answers at all.
+    pub open_hosts: bool,
+    /// How machines leave for their own disk, where their metadata says nothing else.
+    pub local: LocalBoot,
+    /// Values that identify no machine.
+    pub ignore: Ignore,
+}
+
+/// All use cases over one store.
+pub struct Service {
+    pub(crate) store: Store,
+    pub(crate) hooks: Hooks,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) renderer: Arc<Renderer>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) settings: Settings,
+    files: ImageFiles,
+    progress: Arc<Progress>,
+    explanations: Explanations,
+    finished: FinishedHosts,
+    admission: Admission,
+}
+
+/// How often a decision is made anew because its host changed meanwhile.
+const CONFLICT_RETRIES: u32 = 4;
+
+impl Service {
+    /// Puts the use cases over their parts. The catalogue and renderer are shared with what plugins may ask.
+    pub fn new(
+        store: Store,
+        hooks: Hooks,
+        catalogue: Arc<Catalogue>,
+        renderer: Arc<Renderer>,
+        clock: Arc<dyn Clock>,
+        settings: Settings,
+    ) -> Self {
+        Self {
+            files: ImageFiles::new(catalogue.root()),
+            progress: Arc::default(),
+            explanations: Explanations::default(),
+            finished: FinishedHosts::default(),
+            admission: Admission::new(settings.new_hosts_per_minute),
+            store,
+            hooks,
+            catalogue,
+            renderer,
+            clock,
+            settings,
+        }
+    }
+
+    /// URL under which machines reach this server, if the configuration names one.
+    pub const fn public_url(&self) -> Option<&BaseUrl> {
+        self.settings.public_url.as_ref()
+    }
+
+    /// A script that writes no disk, from the site's template or, if that is broken, the built-in one.
+    pub fn script_or_built_in(&self, script: &BootScript) -> String {
+        let (text, problem) = self.renderer.boot_script_or_built_in(script);
+        if let Some(error) = problem {
+            tracing::error!(%error, "a site's template is broken; the built-in one was used");
+        }
+        text
+    }
+
+    /// The time now, by the server's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// Every plugin, and whether it works.
+    pub fn plugin_states(&self) -> Vec<(String, PluginStatus)> {
+        self.hooks.status()
+    }
+
+    /// Resolves when the store can no longer acknowledge anything, with the reason.
+    pub async fn store_stopped(&self) -> Stopped {
+        self.store.stopped().await
+    }
+
+    /// Closes the store; nothing may be asked afterwards.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    /// How far the boot of a host has come, while one is running.
+    pub fn progress(&self, id: HostId) -> Option<HostProgress> {
+        self.progress.of(id)
+    }
+
+    /// When a machine last asked as this host, as far as this process knows.
+    pub fn last_seen(&self, id: HostId) -> Option<Timestamp> {
+        self.explanations.last_seen(id)
+    }
+
+    /// How the newest `/bootstrap` of a host was answered, and why.
+    pub fn explain(&self, id: HostId) -> Option<Explanation> {
+        self.explanations.of(id)
+    }
+
+    /// Commits a change against the version of the host it was made for.
+    pub(crate) async fn commit(&self, before: &Host, change: Change) -> Result<Host, StoreError> {
+        let events = change.events.clone();
+        let host = self.store.commit(before, change).await?;
+        self.finished.keep(&host);
+        announce(&host, &events);
+        Ok(host)
+    }
+}
+
+/// One line per event for whoever watches the server.
+pub(crate) fn announce(host: &Host, events: &[Event]) {
+    for event in events {
+        tracing::info!(host = %host.id, name = %host.label(), state = %host.states, "{}", event.kind.name());
+    }
+}
+
+/// A fresh bootid. The kernel's source of randomness does not fail once it was seeded; if it does, no machine boots.
+fn random_bootid(host: HostId) -> Option<BootId> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).ok()?;
+    Some(BootId::new(host, random))
+}
+
+/// A pause between the bounds, so that machines that came up together do not ask together for ever.
+fn jitter(bounds: (u32, u32)) -> u32 {
+    let (shortest, longest) = bounds;
+    let span = longest.saturating_sub(shortest).saturating_add(1);
+    let mut random = [0; 4];
+    // Without randomness all machines wait equally long: no reason to answer nothing.
+    let _ = getrandom::fill(&mut random);
+    shortest.saturating_add(u32::from_le_bytes(random) % span.max(1))
+}
+
+/// Every answer to `/bootstrap` is there by then, whatever plugins, store and disks do.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_900);

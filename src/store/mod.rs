@@ -1,1 +1,28 @@
-//! See ARCHITECTURE.md.
+//! All persistence. [`Store`] is all that the rest of the program sees: hosts with their indexes and events. Below it
+//! stands the seam, `kv`: ordered keys with compare-and-set, over `memory` or `sled`, both held to one suite
+//! (`conformance`).
+//!
+//! Invariant: nothing above the seam sees a write, not even through a read or a live stream, before it would survive a
+//! power cut; and nothing that was acknowledged is ever missing without the store refusing to open.
+mod codec;
+#[cfg(test)]
+mod conformance;
+mod events;
+#[cfg(test)]
+mod fixtures;
+mod hosts;
+mod keys;
+pub mod kv;
+pub mod memory;
+mod progress;
+mod record;
+pub mod sled;
+pub mod watch;
+
+pub use self::{
+    events::{Committed, EventStream, Generation, Position, PositionError, StreamError},
+    hosts::{Candidates, MAX_IDS_PER_VALUE, OpenError, Store, StoreError, TIMELINE_EVENTS},
+    kv::{KvError, Stopped},
+    record::RecordError,
+    sled::SledOptions as StoreOptions,
+};

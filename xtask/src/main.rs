@@ -1,22 +1,32 @@
 //! Everything that builds, tests and measures kiwispray.
+
 use clap::Parser;
 
 mod e2e;
 mod packages;
+mod plugins;
+mod test;
 
 /// Everything that builds, tests and measures kiwispray.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Xtask {
+    /// Everything that must hold before a change lands: formatting, lints, tests, plugins, machines that boot.
+    Test(test::Command),
     /// Boot machines over a real network from a real server.
     E2e(e2e::Command),
+    /// Build the shipped plugins, or check that they are built from what stands beside them.
+    #[command(subcommand)]
+    Plugins(plugins::Command),
     /// Install the Debian packages that tests need, as far as they are missing.
     Packages(packages::Command),
 }
 
 fn main() -> anyhow::Result<()> {
     match Xtask::parse() {
+        Xtask::Test(command) => test::run(&command),
         Xtask::E2e(command) => e2e::run(&command),
+        Xtask::Plugins(command) => plugins::run(command),
         Xtask::Packages(command) => packages::run(&command),
     }
 }

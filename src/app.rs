@@ -1,0 +1,233 @@
+//! The composition root: builds the world from a configuration, runs it until shutdown, takes it down in order.
+//!
+//! Invariant: nothing touches the disk before the address is bound, no machine is answered before the store is open, and
+//! whatever else is missing or broken (plugins, templates, images, dnsmasq) only degrades what depends on it.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, DnsmasqConfig};
+use crate::dnsmasq::{self, IpxeFiles};
+use crate::domain::Ignore;
+use crate::hooks::{Hooks, Plugin, PluginStatus};
+use crate::http::{admin, boot};
+use crate::images::{self, Catalogue};
+use crate::plugin_host::{BrokenPlugin, PluginHost};
+use crate::render::{BaseUrl, Renderer};
+use crate::service::{Service, Settings, Shelf, SystemClock};
+use crate::store::{Store, StoreOptions};
+
+/// Connections of machines at a time. A rack's worth of installers opens a few hundred.
+const MOST_CONNECTIONS: usize = 8_192;
+
+/// Runs a server until it is told to stop, or its store fails.
+///
+/// # Errors
+/// What kept it from starting or made it stop, with the remedy where there is one.
+pub async fn serve(config: Config) -> anyhow::Result<()> {
+    config.check_data_dir()?;
+    let listener = TcpListener::bind(config.listen).await.with_context(|| {
+        format!(
+            "cannot listen on {}: is another kiwispray running? Choose another address with --listen",
+            config.listen
+        )
+    })?;
+    let address = listener.local_addr().context("cannot tell the address listened on")?;
+    make_folder(&config.data_dir, 0o750)?;
+    make_folder(&config.images_dir, 0o755)?;
+    let store = open_store(&config).await?;
+    images::clean(&config.images_dir).with_context(|| format!("cannot tidy up {}", config.images_dir.display()))?;
+
+    let ipxe = IpxeFiles::find(config.ipxe_dir.as_deref());
+    let service = Arc::new(build(&config, store).await);
+    let stop = CancellationToken::new();
+    let (admin_listener, admin_socket) = admin::bind(&config.data_dir, config.admin_group.as_deref())?;
+    let mut dnsmasq = match &config.dnsmasq {
+        Some(wanted) => Some(start_dnsmasq(wanted, &config, address.port(), ipxe.clone()).await?),
+        None => None,
+    };
+
+    let plane =
+        boot::BootPlane { service: Arc::clone(&service), ipxe_dir: ipxe.directory.as_deref().map(Arc::<Path>::from) };
+    let limits = boot::Limits {
+        header_timeout: config.boot.header_timeout,
+        idle_timeout: config.boot.idle_timeout,
+        most_connections: MOST_CONNECTIONS,
+    };
+    let mut planes = JoinSet::new();
+    planes.spawn(boot::serve(listener, boot::router(plane), limits, stop.clone()));
+    let about = admin::About {
+        listen: vec![address.to_string()],
+        data_dir: config.data_dir.clone(),
+        started_at: service.now(),
+        base: base_url(&config, address),
+    };
+    planes.spawn(admin_plane(admin_listener, Arc::clone(&service), about, stop.clone()));
+    greet(&config, address, &ipxe, &service);
+
+    let why = until_stopped(&service).await?;
+    tracing::info!(%why, "stopping");
+    stop.cancel();
+    while planes.join_next().await.is_some() {}
+    if let Some(child) = dnsmasq.take() {
+        child.stop().await;
+    }
+    let _ = std::fs::remove_file(&admin_socket);
+    service.close().await;
+    match why {
+        Stop::Asked => Ok(()),
+        Stop::StoreFailed(reason) => anyhow::bail!("the store stopped: {reason}"),
+    }
+}
+
+async fn admin_plane(listener: UnixListener, service: Arc<Service>, about: admin::About, stop: CancellationToken) {
+    if let Err(error) = admin::serve(listener, service, about, stop).await {
+        tracing::error!(%error, "the admin plane ended; machines are still answered");
+    }
+}
+
+/// Why the server stops.
+enum Stop {
+    Asked,
+    StoreFailed(String),
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Asked => f.write_str("asked to"),
+            Self::StoreFailed(_) => f.write_str("the store failed"),
+        }
+    }
+}
+
+async fn until_stopped(service: &Service) -> anyhow::Result<Stop> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => Stop::Asked,
+        _ = interrupt.recv() => Stop::Asked,
+        reason = service.store_stopped() => Stop::StoreFailed(reason.to_string()),
+    })
+}
+
+fn make_folder(folder: &Path, mode: u32) -> anyhow::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(folder)
+        .with_context(|| format!("cannot create {}: run as a user who may, or name another folder", folder.display()))
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let options = StoreOptions {
+        cache_bytes: u64::from(config.store.cache_mb) << 20,
+        min_free_bytes: u64::from(config.store.free_space_floor_mb) << 20,
+    };
+    let folder = config.data_dir.join("store");
+    Store::open(&folder, &options).await.with_context(|| format!("cannot use the store in {}", folder.display()))
+}
+
+/// Puts the use cases over their parts.
+async fn build(config: &Config, store: Store) -> Service {
+    let catalogue = Arc::new(Catalogue::new(&config.images_dir));
+    let renderer = Arc::new(Renderer::new(Some(config.templates_dir.clone())));
+    for problem in renderer.check_all() {
+        tracing::warn!(template = problem.template, error = %problem.error, "a template cannot be used");
+    }
+    let shelf = Arc::new(Shelf::new(Arc::clone(&catalogue), Arc::clone(&renderer)));
+    if config.discover && !shelf.has_image("discover") {
+        tracing::warn!("--discover is set, but there is no image discover: unknown machines will hold");
+    }
+    let plugin_config = serde_json::json!({ "discover": config.discover });
+    let default: Arc<dyn Plugin> = match PluginHost::new(shelf) {
+        Ok(host) => host.load_default(Some(&config.plugins_dir), plugin_config).await,
+        Err(error) => {
+            tracing::error!(%error, "plugins cannot run: machines that wait will hold");
+            BrokenPlugin::new("default", "built in", &error)
+        }
+    };
+    let settings = Settings {
+        public_url: config.public_url.clone(),
+        most_attempts: config.boot.attempts,
+        again_s: (config.boot.again_s_min, config.boot.again_s_max),
+        new_hosts_per_minute: config.limits.new_hosts_per_minute,
+        open_state: config.boot.open_state,
+        open_hosts: config.boot.open_hosts,
+        local: config.boot.local,
+        ignore: Ignore::new(config.identity_ignore.iter().map(String::as_str)),
+    };
+    let hooks = Hooks::new(Vec::new(), default);
+    Service::new(store, hooks, catalogue, renderer, Arc::new(SystemClock), settings)
+}
+
+/// Looks for other DHCP servers, decides, and starts dnsmasq as a child that is restarted when it dies.
+async fn start_dnsmasq(
+    wanted: &DnsmasqConfig,
+    config: &Config,
+    port: u16,
+    ipxe: IpxeFiles,
+) -> anyhow::Result<dnsmasq::Child> {
+    let interface = dnsmasq::Interface::find(&wanted.interface)?;
+    let mut transaction = [0; 4];
+    getrandom::fill(&mut transaction).context("no randomness for a DHCP request")?;
+    let transaction = u32::from_le_bytes(transaction);
+    let probed = interface.clone();
+    tracing::info!(interface = interface.name(), "looking for other DHCP servers");
+    let seen = tokio::task::spawn_blocking(move || dnsmasq::probe(&probed, transaction)).await??;
+    let decision = dnsmasq::decide(wanted.wish.clone(), &interface, &seen)?;
+    if let Some(warning) = &decision.warning {
+        tracing::warn!("{warning}");
+    }
+    let public_url =
+        config.public_url.clone().unwrap_or_else(|| BaseUrl::of_address((interface.address(), port).into()));
+    let child_config = dnsmasq::Config {
+        interface,
+        mode: decision.mode,
+        public_url: public_url.to_string(),
+        ipxe,
+        data_dir: config.data_dir.clone(),
+        account: dnsmasq::Account::of_this_process(),
+    };
+    Ok(dnsmasq::Child::start(&child_config).await?)
+}
+
+/// The URL of this server as far as it is known without a request.
+fn base_url(config: &Config, address: SocketAddr) -> BaseUrl {
+    config.public_url.clone().unwrap_or_else(|| BaseUrl::of_address(address))
+}
+
+/// Says where everything is, and what to do next.
+fn greet(config: &Config, address: SocketAddr, ipxe: &IpxeFiles, service: &Service) {
+    let base = base_url(config, address);
+    anstream::println!("kiwispray {} answers machines at {base}/bootstrap.ipxe", env!("CARGO_PKG_VERSION"));
+    anstream::println!("  data       {}", config.data_dir.display());
+    anstream::println!("  images     {}", config.images_dir.display());
+    let plugins = service.plugin_states();
+    for (name, state) in &plugins {
+        match state {
+            PluginStatus::Ready { version, .. } => anstream::println!("  plugin     {name} {version}"),
+            PluginStatus::Unavailable { why, .. } => anstream::println!("  plugin     {name} is broken: {why}"),
+        }
+    }
+    match (&config.dnsmasq, &ipxe.directory) {
+        (Some(wanted), _) => anstream::println!("  dnsmasq    on {}", wanted.interface),
+        (None, Some(_)) => {
+            anstream::println!("  dnsmasq    not run by this server: kiwispray dnsmasq config --interface IF")
+        }
+        (None, None) => anstream::println!(
+            "  dnsmasq    not run by this server, and no iPXE found: install ipxe or name --ipxe-dir"
+        ),
+    }
+    anstream::println!(
+        "Next: boot a machine and watch it with `kiwispray host watch`, or `kiwispray image import NAME FILE --device …`"
+    );
+}

@@ -1,0 +1,235 @@
+//! Talks to the admin plane.
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Method, RequestBuilder, Response, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{CliError, Result};
+use super::server::Server;
+use crate::wire::{ActOnHost, AddHost, Changed, EditHost, HostView, Page, Problem};
+
+/// All that may stand in a path segment, or a query value, as it is.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A connection to the server.
+#[derive(Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    base: String,
+    server: Server,
+}
+
+/// What is done to a host.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Act {
+    /// Changes name, metadata or queue.
+    Edit(EditHost),
+    /// Declares the step done.
+    Finish(ActOnHost),
+    /// Orders the step anew.
+    Retry(ActOnHost),
+    /// Takes the host out of the store.
+    Forget(ActOnHost),
+}
+
+/// Which hosts are meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Selection {
+    /// Names, numbers, serial numbers, MACs, UUIDs, ranges.
+    pub(crate) hosts: Vec<String>,
+    /// Conditions that all have to hold.
+    pub(crate) conditions: Vec<String>,
+}
+
+impl Client {
+    /// A client of this server. Connects with the first request.
+    pub(crate) fn new(server: Server) -> Result<Self> {
+        let builder = reqwest::Client::builder().no_proxy();
+        let (builder, base) = match &server {
+            Server::Unix(path) => (builder.unix_socket(path.as_path()), "http://kiwispray".to_owned()),
+            Server::Http(url) => (builder, url.clone()),
+        };
+        let http = builder.build().map_err(|error| CliError::failed(format!("the HTTP client: {error}")))?;
+        Ok(Self { http, base, server })
+    }
+
+    /// The address it talks to.
+    pub(crate) const fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Gets a document.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.decode(self.request(Method::GET, path)).await
+    }
+
+    /// Every host of a selection, in the order of their numbers.
+    pub(crate) async fn hosts(&self, selection: &Selection) -> Result<Vec<HostView>> {
+        let mut hosts = Vec::new();
+        let mut cursor = None;
+        loop {
+            let page: Page<HostView> = self.get(&selection.path(cursor.as_deref())).await?;
+            hosts.extend(page.items);
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(hosts),
+            }
+        }
+    }
+
+    /// Does, or with `dry_run` only tries, something to a host that is still what it was when it was looked at.
+    pub(crate) async fn act(&self, host: &HostView, act: &Act, dry_run: bool) -> Result<Changed> {
+        let path = format!("/api/v1/hosts/{}", host.id);
+        let request = match act {
+            Act::Edit(edit) => self.request(Method::PATCH, &path).json(&EditHost { dry_run, ..edit.clone() }),
+            Act::Finish(act) => {
+                self.request(Method::POST, &format!("{path}/finish")).json(&ActOnHost { dry_run, ..act.clone() })
+            }
+            Act::Retry(act) => {
+                self.request(Method::POST, &format!("{path}/retry")).json(&ActOnHost { dry_run, ..act.clone() })
+            }
+            Act::Forget(act) => self.request(Method::DELETE, &path).json(&ActOnHost { dry_run, ..act.clone() }),
+        };
+        self.decode(request.header(header::IF_MATCH, format!("\"{}\"", host.revision))).await
+    }
+
+    /// Makes a host known.
+    pub(crate) async fn add(&self, host: &AddHost) -> Result<Changed> {
+        self.decode(self.request(Method::POST, "/api/v1/hosts").json(host)).await
+    }
+
+    /// Sends a stream of bytes.
+    pub(crate) async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        bytes: u64,
+        body: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    ) -> Result<T> {
+        let request = self.request(Method::PUT, path).header(header::CONTENT_LENGTH, bytes);
+        self.decode(request.body(reqwest::Body::wrap_stream(body))).await
+    }
+
+    /// Removes something.
+    pub(crate) async fn delete(&self, path: &str) -> Result {
+        self.answer(self.request(Method::DELETE, path)).await.map(drop)
+    }
+
+    /// The pieces of an endless answer.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        last_event: Option<&str>,
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Unpin + use<>> {
+        let mut request = self.request(Method::GET, path);
+        if let Some(id) = last_event {
+            request = request.header("last-event-id", id);
+        }
+        let response = self.answer(request).await?;
+        let lost = |error: reqwest::Error| CliError::unreachable(format!("the server went away: {}", cause(&error)));
+        Ok(Box::pin(response.bytes_stream().map(move |piece| piece.map_err(lost))))
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    async fn decode<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
+        let response = self.answer(request).await?;
+        let strange = |error: reqwest::Error| {
+            CliError::failed(format!("{} answered something else than expected: {}", self.server, cause(&error)))
+        };
+        response.json().await.map_err(strange)
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<Response> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = response.bytes().await.unwrap_or_default();
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Err(problem.into()),
+            Err(_) => Err(CliError::failed(format!("{} answered {status}", self.server))),
+        }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> CliError {
+        let text = format!("{} cannot be reached: {}", self.server, cause(error));
+        if error.is_connect() || error.is_request() { CliError::unreachable(text) } else { CliError::failed(text) }
+    }
+}
+
+impl Selection {
+    /// Whether nothing is named at all.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.hosts.is_empty() && self.conditions.is_empty()
+    }
+
+    fn path(&self, cursor: Option<&str>) -> String {
+        let hosts = self.hosts.iter().map(|host| ("host", host.as_str()));
+        let conditions = self.conditions.iter().map(|condition| ("where", condition.as_str()));
+        with_query("/api/v1/hosts", hosts.chain(conditions).chain(cursor.map(|cursor| ("cursor", cursor))))
+    }
+}
+
+/// A path with a query.
+pub(crate) fn with_query<'a>(path: &str, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let query = query.extend_pairs(pairs).finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+/// A text as one segment of a path.
+pub(crate) fn segment(text: &str) -> String {
+    utf8_percent_encode(text, ESCAPED).to_string()
+}
+
+/// A query made of a document's fields.
+pub(crate) fn query_of(path: &str, document: &impl Serialize) -> Result<String> {
+    let value = serde_json::to_value(document).map_err(|error| CliError::failed(error.to_string()))?;
+    let fields = value.as_object().cloned().unwrap_or_default();
+    let pairs: Vec<(String, String)> = fields
+        .into_iter()
+        .map(|(key, value)| (key, value.as_str().map_or_else(|| value.to_string(), str::to_owned)))
+        .collect();
+    Ok(with_query(path, pairs.iter().map(|(key, value)| (key.as_str(), value.as_str()))))
+}
+
+/// The innermost cause: what wraps it only says that a request failed.
+fn cause(error: &reqwest::Error) -> String {
+    let mut inner: &dyn std::error::Error = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::ImportQuery;
+
+    #[test]
+    fn selections_become_queries() {
+        let selection =
+            Selection { hosts: vec!["1-20".into(), "a b".into()], conditions: vec!["metadata.site=fra1".into()] };
+        assert_eq!(selection.path(Some("7")), "/api/v1/hosts?host=1-20&host=a+b&where=metadata.site%3Dfra1&cursor=7");
+        assert_eq!(Selection::default().path(None), "/api/v1/hosts");
+    }
+
+    #[test]
+    fn absent_fields_do_not_reach_the_query() {
+        let query = ImportQuery { device: Some("/dev/sda".into()), replace: true, ..ImportQuery::default() };
+        assert_eq!(query_of("/x", &query).unwrap(), "/x?device=%2Fdev%2Fsda&replace=true");
+        assert_eq!(query_of("/x", &ImportQuery::default()).unwrap(), "/x");
+    }
+
+    #[test]
+    fn segments_cannot_leave_their_place() {
+        assert_eq!(segment("../a b?c#d"), "..%2Fa%20b%3Fc%23d");
+    }
+}

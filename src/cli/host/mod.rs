@@ -1,0 +1,125 @@
+//! `kiwispray host …`
+
+mod add;
+mod events;
+mod judge;
+mod set;
+mod show;
+mod watch;
+
+use clap::{Args, Subcommand};
+
+use super::Context;
+use super::act::{Consent, Question, Targets, act_on};
+use super::client::{Act, Client, Selection};
+use super::error::{CliError, Result};
+use crate::wire::{ActOnHost, HostView};
+
+/// What can be done about hosts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// List hosts
+    List(show::List),
+    /// Show all that is known of hosts
+    Show(show::Show),
+    /// Make a host known before it boots
+    Add(add::Add),
+    /// Change queue, name or metadata of hosts
+    Set(set::Set),
+    /// Declare the current step of hosts done
+    Finish(Finish),
+    /// Order the current step of hosts anew
+    Retry(Retry),
+    /// Forget hosts: if they boot again, they are new
+    Forget(Forget),
+    /// Tell what a host would be answered if it booted now
+    Plan(judge::Plan),
+    /// Tell how the newest boot of a host was judged, and why
+    Explain(judge::Explain),
+    /// Show what happened to a host, or follow it
+    Events(events::Events),
+    /// Follow what happens, with the progress of running installations
+    Watch(watch::Watch),
+}
+
+/// Declares steps done.
+#[derive(Debug, Args)]
+pub(crate) struct Finish {
+    #[command(flatten)]
+    targets: Targets,
+    #[command(flatten)]
+    consent: Consent,
+    /// Refuse unless the host has this serial number
+    #[arg(long, value_name = "SERIAL")]
+    expect_serial: Option<String>,
+}
+
+/// Orders steps anew.
+#[derive(Debug, Args)]
+pub(crate) struct Retry {
+    #[command(flatten)]
+    targets: Targets,
+    #[command(flatten)]
+    consent: Consent,
+    /// Give up attempts that are running
+    #[arg(long)]
+    abort: bool,
+    /// Refuse unless the host has this serial number
+    #[arg(long, value_name = "SERIAL")]
+    expect_serial: Option<String>,
+}
+
+/// Forgets hosts.
+#[derive(Debug, Args)]
+pub(crate) struct Forget {
+    #[command(flatten)]
+    targets: Targets,
+    #[command(flatten)]
+    consent: Consent,
+    /// Give up attempts that are running
+    #[arg(long)]
+    abort: bool,
+    /// Refuse unless the host has this serial number
+    #[arg(long, value_name = "SERIAL")]
+    expect_serial: Option<String>,
+}
+
+impl HostCommand {
+    pub(crate) async fn run(self, context: &Context) -> Result {
+        match self {
+            Self::List(list) => list.run(context).await,
+            Self::Show(show) => show.run(context).await,
+            Self::Add(add) => add.run(context).await,
+            Self::Set(set) => set.run(context).await,
+            Self::Finish(Finish { targets, consent, expect_serial }) => {
+                let act = Act::Finish(ActOnHost { expect_serial, ..ActOnHost::default() });
+                act_on(context, &targets, &act, consent, Question::Erasing).await
+            }
+            Self::Retry(Retry { targets, consent, abort, expect_serial }) => {
+                let act = Act::Retry(ActOnHost { abort, expect_serial, ..ActOnHost::default() });
+                act_on(context, &targets, &act, consent, Question::Erasing).await
+            }
+            Self::Forget(Forget { targets, consent, abort, expect_serial }) => {
+                let act = Act::Forget(ActOnHost { abort, expect_serial, ..ActOnHost::default() });
+                act_on(context, &targets, &act, consent, Question::Always(FORGETTING)).await
+            }
+            Self::Plan(plan) => plan.run(context).await,
+            Self::Explain(explain) => explain.run(context).await,
+            Self::Events(events) => events.run(context).await,
+            Self::Watch(watch) => watch.run(context).await,
+        }
+    }
+}
+
+const FORGETTING: &str = "These hosts and their timelines will be gone. If such a machine boots again, it is new:";
+
+/// The one host that is meant.
+async fn one(client: &Client, host: &str) -> Result<HostView> {
+    let selection = Selection { hosts: vec![host.to_owned()], conditions: Vec::new() };
+    let mut hosts = client.hosts(&selection).await?.into_iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(only), None) => Ok(only),
+        (None, _) => Err(CliError::not_found(format!("there is no host {host}"))),
+        (Some(_), Some(_)) => Err(CliError::usage(format!("{host} means several hosts: name one"))),
+    }
+}

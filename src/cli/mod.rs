@@ -1,0 +1,198 @@
+//! The command line: a client of the admin plane, and the way to start the server.
+//!
+//! Invariant: no command touches the store or the domain; what it knows came over HTTP, as wire types. Results go to
+//! standard output, everything else to standard error, and the exit code says how it ended.
+
+mod act;
+mod client;
+mod completions;
+mod deploy;
+mod error;
+mod host;
+mod image;
+#[cfg(test)]
+mod samples;
+mod screen;
+mod serve;
+mod server;
+mod stream;
+mod table;
+mod undo;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::config::ServeArgs;
+use client::Client;
+use error::{CliError, Result};
+use screen::{Color, Format, Screen, Verbosity};
+use server::Server;
+
+/// Bare-metal deployment server: boots machines over the network, installs images, remembers.
+#[derive(Debug, Parser)]
+#[command(name = "kiwispray", version, max_term_width = 100, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 conflict, 5 server not reachable.";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// The server: unix:PATH or http://ADDRESS:PORT [default: ./data/admin.sock, /var/lib/kiwispray/admin.sock]
+    #[arg(long, global = true, env = "KIWISPRAY_SERVER", hide_env = true, value_name = "ADDRESS")]
+    server: Option<Server>,
+    /// Print JSON, whose fields are stable
+    #[arg(long, global = true, env = "KIWISPRAY_JSON", hide_env = true)]
+    json: bool,
+    /// Use colours
+    #[arg(long, global = true, env = "KIWISPRAY_COLOR", hide_env = true, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+    /// Print results only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(Box<ServeArgs>),
+    /// Order an image for hosts: what is on their disks will be lost
+    Deploy(deploy::Deploy),
+    /// Show and change hosts
+    #[command(subcommand)]
+    Host(host::HostCommand),
+    /// Show, import and remove images
+    #[command(subcommand)]
+    Image(image::ImageCommand),
+    /// Print a shell's completion script
+    Completions(completions::Completions),
+}
+
+/// What every command needs.
+#[derive(Debug)]
+struct Context {
+    screen: Screen,
+    server: Option<Server>,
+}
+
+impl Context {
+    /// A client of the server that is named, or found.
+    fn client(&self) -> Result<Client> {
+        let client = Client::new(server::find(self.server.as_ref())?)?;
+        self.screen.detail(&format!("server: {}", client.server()));
+        Ok(client)
+    }
+}
+
+/// Parses the command line, does what it says, and says how that ended.
+pub fn main() -> ExitCode {
+    // clap answers --help and --version, and complains with exit code 2, by itself.
+    let Cli { global, command } = Cli::parse();
+    let format = if global.json { Format::Json } else { Format::Text };
+    let verbosity = match (global.quiet, global.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (false, false) => Verbosity::Normal,
+        (false, true) => Verbosity::Verbose,
+    };
+    let context = Context { screen: Screen::new(global.color, format, verbosity), server: global.server };
+    match run(&context, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if error.exit != error::Exit::ReaderGone {
+                context.screen.error(&error);
+            }
+            ExitCode::from(error.exit.code())
+        }
+    }
+}
+
+fn run(context: &Context, command: Command) -> Result {
+    match command {
+        Command::Serve(args) => serve::run(context, &args),
+        Command::Deploy(deploy) => wait_for(deploy.run(context)),
+        Command::Host(command) => wait_for(command.run(context)),
+        Command::Image(command) => wait_for(command.run(context)),
+        Command::Completions(completions) => completions.run(context, &mut Cli::command()),
+    }
+}
+
+/// Runs a client's work, for which one thread is plenty.
+fn wait_for(work: impl Future<Output = Result>) -> Result {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| CliError::failed(format!("no runtime: {error}")))?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help_of(path: &[&str]) -> String {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut found = &mut command;
+        for name in path {
+            found = found.find_subcommand_mut(name).unwrap();
+        }
+        found.render_help().to_string()
+    }
+
+    #[test]
+    fn the_arguments_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_of_every_command_is_reviewed() {
+        let paths: [&[&str]; 19] = [
+            &[],
+            &["deploy"],
+            &["host"],
+            &["host", "list"],
+            &["host", "show"],
+            &["host", "add"],
+            &["host", "set"],
+            &["host", "finish"],
+            &["host", "retry"],
+            &["host", "forget"],
+            &["host", "plan"],
+            &["host", "explain"],
+            &["host", "events"],
+            &["host", "watch"],
+            &["image"],
+            &["image", "import"],
+            &["image", "list"],
+            &["image", "show"],
+            &["image", "remove"],
+        ];
+        for path in paths {
+            insta::assert_snapshot!(format!("help {}", path.join(" ")).trim(), help_of(path));
+        }
+    }
+
+    #[test]
+    fn typing_errors_are_answered_with_a_suggestion() {
+        let complaint = |line: &[&str]| Cli::try_parse_from(line).unwrap_err().to_string();
+        assert!(complaint(&["kiwispray", "dploy"]).contains("'deploy'"));
+        assert!(complaint(&["kiwispray", "host", "lst"]).contains("'list'"));
+        assert!(complaint(&["kiwispray", "host", "set", "3", "--stat", "x"]).contains("'--state'"));
+    }
+
+    #[test]
+    fn hosts_must_be_named_before_anything_is_done_to_them() {
+        for line in [&["kiwispray", "deploy", "image1"][..], &["kiwispray", "host", "retry"]] {
+            assert_eq!(Cli::try_parse_from(line).unwrap_err().exit_code(), 2, "{line:?}");
+        }
+        assert!(Cli::try_parse_from(["kiwispray", "host", "retry", "--where", "state=image1"]).is_ok());
+    }
+}

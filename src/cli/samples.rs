@@ -1,0 +1,90 @@
+//! Hosts and images that tests talk about.
+
+use serde_json::Map;
+
+use crate::wire::{EventView, HostView, ImageView, ManifestView, ProgressView};
+
+/// A new host with this number.
+pub(crate) fn host(id: u64) -> HostView {
+    HostView {
+        id,
+        revision: 1,
+        hostname: Some(format!("node{id}")),
+        serial: Some(format!("SN{id:04}")),
+        uuid: Some(format!("4c4c4544-0051-3510-8052-b4c04f4a{id:04x}")),
+        macs: vec![format!("52:54:00:00:00:{id:02x}")],
+        model: Some("Dell Inc. PowerEdge R640".to_owned()),
+        platform: Some("efi".to_owned()),
+        state: "new".to_owned(),
+        states: vec!["new".to_owned()],
+        attempts: 0,
+        running: false,
+        hold: None,
+        progress: None,
+        metadata: Map::new(),
+        last_seen: Some(time("2026-11-22T10:00:00Z")),
+        seen: true,
+        created_at: time("2026-11-20T08:00:00Z"),
+        changed_at: time("2026-11-22T10:00:00Z"),
+    }
+}
+
+/// A host in the middle of an installation.
+pub(crate) fn installing(id: u64) -> HostView {
+    HostView {
+        state: "image1".to_owned(),
+        states: vec!["image1".to_owned(), "image2".to_owned()],
+        attempts: 1,
+        running: true,
+        progress: Some(ProgressView {
+            file: "image1.xz".to_owned(),
+            bytes: 430_000_000,
+            total: 1_000_000_000,
+            percent: 43,
+        }),
+        ..host(id)
+    }
+}
+
+/// A host that waits for a person.
+pub(crate) fn held(id: u64) -> HostView {
+    let hold = format!("installed but never reported: kiwispray host finish {id} or kiwispray host retry {id}");
+    HostView { hold: Some(hold), progress: None, running: false, ..installing(id) }
+}
+
+/// An image that writes the first disk.
+pub(crate) fn image(name: &str) -> ImageView {
+    ImageView {
+        name: name.to_owned(),
+        problem: None,
+        manifest: Some(ManifestView {
+            kind: "kiwi".to_owned(),
+            writes: "disk".to_owned(),
+            device: Some("first".to_owned()),
+            append: "console=ttyS0".to_owned(),
+            kernel: "pxeboot.kernel".to_owned(),
+            initrd: Some("pxeboot.initrd.xz".to_owned()),
+            payload: Some("image1.xz".to_owned()),
+            payload_bytes: Some(1_000_000_000),
+            total_bytes: 1_080_000_000,
+        }),
+    }
+}
+
+/// An event of host 3.
+pub(crate) fn event(seq: u64, text: &str) -> EventView {
+    EventView {
+        host: 3,
+        seq,
+        at: time("2026-11-22T10:00:00Z"),
+        actor: "operator root".to_owned(),
+        kind: "states_set".to_owned(),
+        text: text.to_owned(),
+        data: Map::new(),
+    }
+}
+
+/// A time.
+pub(crate) fn time(text: &str) -> jiff::Timestamp {
+    text.parse().expect("a time")
+}

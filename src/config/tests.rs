@@ -1,0 +1,180 @@
+//! Files, flags and folders as an operator may have them, right and wrong.
+
+use std::fs;
+
+use clap::Parser;
+
+use super::*;
+
+/// Stands for `kiwispray serve`.
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+fn args(words: &[&str]) -> ServeArgs {
+    Cli::try_parse_from([&["kiwispray"], words].concat()).unwrap().serve
+}
+
+/// A machine of its own, with these files.
+fn machine(files: &[(&str, &str)]) -> (tempfile::TempDir, Surroundings) {
+    let root = tempfile::tempdir().unwrap();
+    let around = Surroundings {
+        working_dir: root.path().join("here"),
+        etc_dir: root.path().join("etc"),
+        var_dir: root.path().join("var/kiwispray"),
+    };
+    fs::create_dir_all(&around.working_dir).unwrap();
+    for (name, text) in files {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    (root, around)
+}
+
+fn load(files: &[(&str, &str)], words: &[&str]) -> Result<Config, String> {
+    let (root, around) = machine(files);
+    Config::load(&args(words), &around)
+        .map_err(|error| error.to_string().replace(&format!("{}/", root.path().display()), ""))
+}
+
+#[test]
+fn without_any_configuration_there_are_defaults() {
+    let (root, around) = machine(&[]);
+    let config = Config::load(&ServeArgs::default(), &around).unwrap();
+    let shown = format!("{config:#?}").replace(&root.path().display().to_string(), "ROOT");
+    insta::assert_snapshot!(shown);
+    assert!(config.check_data_dir().is_ok());
+}
+
+#[test]
+fn inside_a_checkout_all_folders_are_the_checkouts() {
+    let (_root, around) = machine(&[
+        ("here/Cargo.toml", "[package]\nname = \"kiwispray\"\n"),
+        ("here/images/README.md", ""),
+        ("here/templates/x", ""),
+        ("etc/plugins/x", ""),
+    ]);
+    let config = Config::load(&ServeArgs::default(), &around).unwrap();
+    assert_eq!(config.data_dir, around.working_dir.join("data"));
+    assert_eq!(config.images_dir, around.working_dir.join("images"));
+    assert_eq!(config.templates_dir, around.working_dir.join("templates"));
+    assert_eq!(config.plugins_dir, around.etc_dir.join("plugins"));
+}
+
+#[test]
+fn a_named_data_directory_that_is_missing_is_refused_without_init() {
+    let (_root, around) = machine(&[]);
+    let named = Config::load(&args(&["--data-dir", "store"]), &around).unwrap();
+    assert!(named.check_data_dir().unwrap_err().to_string().ends_with("To start with an empty one, add --init"));
+    let init = Config::load(&args(&["--data-dir", "store", "--init"]), &around).unwrap();
+    assert!(init.check_data_dir().is_ok());
+    fs::create_dir(around.working_dir.join("store")).unwrap();
+    assert!(named.check_data_dir().is_ok());
+}
+
+#[test]
+fn flags_win_over_fragments_and_fragments_over_the_file() {
+    let files = [
+        (
+            "here/kiwispray.toml",
+            "listen = \"10.0.0.1:1\"\npublic_url = \"http://one\"\n[boot]\nattempts = 5\nagain_s_min = 7\n[[plugin]]\nname = \"a\"\n",
+        ),
+        ("here/conf.d/20.toml", "public_url = \"http://three\"\n[[plugin]]\nname = \"b\"\n"),
+        ("here/conf.d/10.toml", "public_url = \"http://two\"\nimages_dir = \"../pictures\"\n[boot]\nattempts = 6\n"),
+        ("here/conf.d/not-this.txt", "nonsense"),
+        ("etc/kiwispray.toml", "nonsense"),
+    ];
+    let config = load(&files, &["--listen", "10.0.0.1:2", "--discover"]).unwrap();
+    assert_eq!(config.listen, "10.0.0.1:2".parse().unwrap());
+    assert_eq!(config.public_url, Some("http://three".parse().unwrap()));
+    assert_eq!((config.boot.attempts, config.boot.again_s_min), (6, 7));
+    assert!(config.discover && config.plugins.len() == 2 && config.files.len() == 3);
+    assert!(config.images_dir.ends_with("conf.d/../pictures"), "relative to its file: {:?}", config.images_dir);
+}
+
+/// Files, and words of the command line.
+type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+
+#[test]
+fn each_problem_is_one_sentence_with_file_and_key() {
+    let cases: [Case; 10] = [
+        (&[("here/kiwispray.toml", "lisen = \"x\"\n[boot]\natempts = 3\nzzz = 1\n[nonsense]\na = 1\n")], &[]),
+        (&[("here/kiwispray.toml", "attempts = 3\n")], &[]),
+        (&[("here/kiwispray.toml", "a = 1\n\nlisten = [\n")], &[]),
+        (&[("here/kiwispray.toml", "[boot]\n\nattempts = \"three\"\n")], &[]),
+        (&[("here/kiwispray.toml", "listen = \"5000\"\n")], &[]),
+        (
+            &[
+                (
+                    "etc/kiwispray.toml",
+                    "public_url = \"deploy\"\n[boot]\nattempts = 0\nagain_s_min = 60\nagain_s_max = 5\n",
+                ),
+                ("etc/conf.d/x.toml", "[store]\ncache_mb = 1\n[dnsmasq]\nrange = \"10.0.0.9\"\nproxy = true\n"),
+            ],
+            &[],
+        ),
+        (&[], &["--config", "missing.toml"]),
+        (&[], &["--dhcp-range", "10.0.0.1,10.0.0.9"]),
+        (&[], &["--proxy-dhcp"]),
+        (&[("here/kiwispray.toml", "[boot]\nlocal = \"disk\"\n")], &[]),
+    ];
+    let all: Vec<String> = cases
+        .iter()
+        .map(|(files, words)| format!("{files:?} {words:?}\n{}\n\n", load(files, words).unwrap_err()))
+        .collect();
+    insta::assert_snapshot!(all.concat());
+}
+
+#[test]
+fn dnsmasq_is_wished_for_by_flags_or_by_file() {
+    let wish = |file: &str, words: &[&str]| load(&[("here/kiwispray.toml", file)], words).unwrap().dnsmasq;
+    let range: DhcpRange = "10.0.0.1,10.0.0.9".parse().unwrap();
+    let on = |interface: &str, wish| Some(DnsmasqConfig { interface: interface.to_owned(), wish });
+    assert_eq!(wish("", &[]), None);
+    assert_eq!(wish("", &["--dnsmasq", "eth0"]), on("eth0", Wish::Unstated));
+    assert_eq!(wish("", &["--dnsmasq", "eth0", "--dhcp-range", "10.0.0.1,10.0.0.9"]), on("eth0", Wish::Range(range)));
+    let file = "[dnsmasq]\ninterface = \"eth1\"\nrange = \"10.0.0.1,10.0.0.9\"\n";
+    assert_eq!(wish(file, &[]), on("eth1", Wish::Range(range)));
+    assert_eq!(wish(file, &["--proxy-dhcp"]), on("eth1", Wish::Proxy));
+}
+
+#[test]
+fn every_known_key_is_accepted_and_no_other() {
+    let value = |key: &str| match key {
+        "listen" => "\"1.2.3.4:5\"",
+        "boot.local" => "\"sanboot\"",
+        "identity.ignore" => "[]",
+        key if key.ends_with("_dir") || ["public_url", "admin.group"].contains(&key) => "\"http://x\"",
+        "dnsmasq.interface" => "\"eth0\"",
+        "dnsmasq.range" => "\"10.0.0.1,10.0.0.9\"",
+        "discover" | "boot.open_state" | "boot.open_hosts" | "dnsmasq.proxy" => "false",
+        _ => "30",
+    };
+    for key in file::KEYS {
+        let line = match key {
+            "plugin" => "[[plugin]]
+"
+            .to_owned(),
+            "boot" | "identity" | "limits" | "store" | "admin" | "dnsmasq" => format!(
+                "[{key}]
+"
+            ),
+            _ => format!(
+                "{key} = {}
+",
+                value(key)
+            ),
+        };
+        let result = load(&[("here/kiwispray.toml", &line)], &["--dnsmasq", "eth0"]);
+        assert!(result.is_ok(), "{line}: {result:?}");
+    }
+}
+
+#[test]
+fn the_flags_as_help_shows_them() {
+    let help = <Cli as clap::CommandFactory>::command().term_width(110).render_help().to_string();
+    insta::assert_snapshot!(help);
+}

@@ -1,0 +1,171 @@
+//! From refusals to problem documents: the one place that knows status codes and the stable `code`s.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::domain::{MetadataError, RetryRefused, SetRefused};
+use crate::images::{ImportError, NotOffered};
+use crate::service::{HostsError, RemoveRefused};
+use crate::store::{KvError, StoreError};
+use crate::wire::Problem;
+
+/// A refusal on its way to a person.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    Hosts(HostsError),
+    Import(ImportError),
+    NotOffered(NotOffered),
+    Remove(RemoveRefused),
+    /// The request itself is wrong.
+    BadRequest(String),
+    /// There is nothing to explain yet.
+    Unexplained(String),
+    /// There is no such path.
+    NoRoute,
+    /// The path has no such method.
+    NoMethod,
+    /// The images folder could not be read.
+    Unreadable(std::io::Error),
+    /// The thread that did the work is gone.
+    Interrupted,
+}
+
+impl Refusal {
+    /// The status and the code.
+    fn kind(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::Hosts(error) | Self::Remove(RemoveRefused::Hosts(error)) => hosts(error),
+            Self::Import(error) | Self::Remove(RemoveRefused::Images(error)) => import(error),
+            Self::NotOffered(error) => not_offered(error),
+            Self::Remove(RemoveRefused::InUse { .. }) => (StatusCode::CONFLICT, "image_in_use"),
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::Unexplained(_) => (StatusCode::NOT_FOUND, "not_seen"),
+            Self::NoRoute => (StatusCode::NOT_FOUND, "no_route"),
+            Self::NoMethod => (StatusCode::METHOD_NOT_ALLOWED, "no_method"),
+            Self::Unreadable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "images_unreadable"),
+            Self::Interrupted => (StatusCode::INTERNAL_SERVER_ERROR, "interrupted"),
+        }
+    }
+
+    fn sentence(&self) -> String {
+        match self {
+            Self::Hosts(HostsError::Store(error)) | Self::Remove(RemoveRefused::Hosts(HostsError::Store(error))) => {
+                format!("the store: {error}")
+            }
+            Self::Hosts(error) => error.to_string(),
+            Self::Import(error) => error.to_string(),
+            Self::NotOffered(error) => error.to_string(),
+            Self::Remove(error) => error.to_string(),
+            Self::BadRequest(why) | Self::Unexplained(why) => why.clone(),
+            Self::NoRoute => "the admin plane has no such path".to_owned(),
+            Self::NoMethod => "this path has no such method".to_owned(),
+            Self::Unreadable(error) => format!("the images folder cannot be read: {error}"),
+            Self::Interrupted => "the server was interrupted in the middle of this".to_owned(),
+        }
+    }
+}
+
+fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
+    match error {
+        HostsError::NotFound { .. } | HostsError::Gone(_) => (StatusCode::NOT_FOUND, "host_not_found"),
+        HostsError::Ambiguous { .. } => (StatusCode::CONFLICT, "host_ambiguous"),
+        HostsError::NotOne(_) => (StatusCode::BAD_REQUEST, "one_host_needed"),
+        HostsError::Revised { .. } => (StatusCode::PRECONDITION_FAILED, "host_changed"),
+        HostsError::OtherSerial { .. } => (StatusCode::CONFLICT, "other_serial"),
+        HostsError::NothingToBoot { .. } => (StatusCode::NOT_FOUND, "image_not_found"),
+        HostsError::NotOffered(error) => not_offered(error),
+        HostsError::NameTaken { .. } => (StatusCode::CONFLICT, "name_taken"),
+        HostsError::KnownAs(_) => (StatusCode::CONFLICT, "host_known"),
+        HostsError::NoIdentity => (StatusCode::BAD_REQUEST, "no_identity"),
+        HostsError::TooManyMacs => (StatusCode::BAD_REQUEST, "too_many_macs"),
+        HostsError::Set(SetRefused::Finished(_)) => (StatusCode::CONFLICT, "reinstall_needed"),
+        HostsError::Set(SetRefused::AttemptRunning(_))
+        | HostsError::Retry(RetryRefused::AttemptRunning(_))
+        | HostsError::BeingInstalled(_) => (StatusCode::CONFLICT, "abort_needed"),
+        HostsError::Retry(RetryRefused::NothingToRetry(..)) => (StatusCode::CONFLICT, "nothing_to_retry"),
+        HostsError::Metadata(MetadataError::TooLarge(_)) => (StatusCode::PAYLOAD_TOO_LARGE, "metadata_too_large"),
+        HostsError::Metadata(MetadataError::NotJson(_) | MetadataError::NotAnObject | MetadataError::TooDeep) => {
+            (StatusCode::BAD_REQUEST, "bad_metadata")
+        }
+        HostsError::Store(StoreError::Conflict) => (StatusCode::CONFLICT, "host_changed"),
+        HostsError::Store(StoreError::Kv(KvError::Full { .. })) => (StatusCode::SERVICE_UNAVAILABLE, "store_full"),
+        HostsError::Store(StoreError::Kv(_) | StoreError::Misnumbered { .. } | StoreError::Record { .. }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "store_failed")
+        }
+    }
+}
+
+fn not_offered(error: &NotOffered) -> (StatusCode, &'static str) {
+    match error {
+        NotOffered::NoFolder(_) | NotOffered::BuiltIn(_) => (StatusCode::NOT_FOUND, "image_not_found"),
+        NotOffered::NotAFolder(_)
+        | NotOffered::FolderName(_)
+        | NotOffered::NoManifest(_)
+        | NotOffered::BadManifest { .. }
+        | NotOffered::NotText(_)
+        | NotOffered::NoDevice(_)
+        | NotOffered::MissingFile { .. }
+        | NotOffered::WrongSize { .. }
+        | NotOffered::EmptyPayload { .. }
+        | NotOffered::Unreadable { .. } => (StatusCode::CONFLICT, "image_not_offered"),
+    }
+}
+
+fn import(error: &ImportError) -> (StatusCode, &'static str) {
+    match error {
+        ImportError::NoDevice => (StatusCode::BAD_REQUEST, "device_needed"),
+        ImportError::BuiltIn(_) | ImportError::OwnWord(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+        ImportError::Exists(_) => (StatusCode::CONFLICT, "image_exists"),
+        ImportError::Missing(_) => (StatusCode::NOT_FOUND, "image_not_found"),
+        ImportError::Busy => (StatusCode::CONFLICT, "images_busy"),
+        ImportError::NoSpace { .. } => (StatusCode::INSUFFICIENT_STORAGE, "no_space"),
+        ImportError::Io(_) | ImportError::Manifest(_) => (StatusCode::INTERNAL_SERVER_ERROR, "images_failed"),
+        ImportError::Archive(_)
+        | ImportError::Kiwi(_)
+        | ImportError::Payload(_)
+        | ImportError::WrongSum(_)
+        | ImportError::WrongRawSize { .. }
+        | ImportError::DanglingLink(..)
+        | ImportError::BadManifest(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_archive"),
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, code) = self.kind();
+        if status.is_server_error() {
+            tracing::error!(code, refusal = ?self, "could not do what was asked");
+        }
+        let title = status.canonical_reason().unwrap_or("Refused").to_owned();
+        let problem = Problem { title, status: status.as_u16(), detail: self.sentence(), code: code.to_owned() };
+        let mut response = (status, Json(problem)).into_response();
+        let kind = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+}
+
+impl From<HostsError> for Refusal {
+    fn from(error: HostsError) -> Self {
+        Self::Hosts(error)
+    }
+}
+
+impl From<ImportError> for Refusal {
+    fn from(error: ImportError) -> Self {
+        Self::Import(error)
+    }
+}
+
+impl From<NotOffered> for Refusal {
+    fn from(error: NotOffered) -> Self {
+        Self::NotOffered(error)
+    }
+}
+
+impl From<RemoveRefused> for Refusal {
+    fn from(error: RemoveRefused) -> Self {
+        Self::Remove(error)
+    }
+}

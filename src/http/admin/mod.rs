@@ -1,0 +1,82 @@
+//! The admin plane: JSON for people and programs, on a unix socket.
+//!
+//! Handlers parse, call once, encode. What they answer is in `wire`, why they refuse in `error`; who asks is known from
+//! the connection, never from what it says.
+
+mod error;
+mod events;
+mod hosts;
+mod images;
+mod parse;
+mod peer;
+mod server;
+mod socket;
+mod status;
+mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::render::BaseUrl;
+use crate::service::Service;
+
+use error::Refusal;
+
+pub use peer::Peer;
+pub use server::serve;
+pub use socket::{SocketError, bind};
+
+/// More than any document; archives are streamed and have no limit here.
+const MOST_BODY_BYTES: usize = 1 << 20;
+
+/// What the handlers share.
+#[derive(Debug, Clone)]
+pub struct About {
+    /// Addresses of the boot plane, for `/api/v1/status`.
+    pub listen: Vec<String>,
+    /// The data directory.
+    pub data_dir: PathBuf,
+    /// When the server started.
+    pub started_at: Timestamp,
+    /// The URL for scripts that are only shown, if the configuration names none.
+    pub base: BaseUrl,
+}
+
+struct Admin {
+    service: Arc<Service>,
+    about: About,
+    /// Ends the event streams, which would otherwise keep the server from ending.
+    shutdown: CancellationToken,
+}
+
+type Shared = axum::extract::State<Arc<Admin>>;
+
+/// The routes of the admin plane. Every connection needs a [`Peer`] as its connect info.
+pub fn router(service: Arc<Service>, about: About, shutdown: CancellationToken) -> Router {
+    let api = Router::new()
+        .route("/hosts", get(hosts::list).post(hosts::add))
+        .route("/hosts/{host}", get(hosts::show).patch(hosts::edit).delete(hosts::forget))
+        .route("/hosts/{host}/finish", post(hosts::finish))
+        .route("/hosts/{host}/retry", post(hosts::retry))
+        .route("/hosts/{host}/events", get(events::timeline))
+        .route("/hosts/{host}/explain", get(status::explain))
+        .route("/hosts/{host}/plan", get(status::plan))
+        .route("/images", get(images::list))
+        .route("/images/{name}", get(images::show).put(images::import).delete(images::remove))
+        .route("/events", get(events::stream))
+        .route("/status", get(status::status));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/healthz", get(status::health))
+        .route("/readyz", get(status::ready))
+        .fallback(async || Refusal::NoRoute)
+        .method_not_allowed_fallback(async || Refusal::NoMethod)
+        .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
+        .with_state(Arc::new(Admin { service, about, shutdown }))
+}

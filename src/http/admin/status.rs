@@ -1,0 +1,82 @@
+//! What the server thinks: of itself, of a host's newest boot, and of its next one.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+
+use crate::hooks::PluginStatus;
+use crate::service::Service;
+use crate::wire::{ExplanationView, PlanView, PluginView, StatusView};
+
+use super::error::Refusal;
+use super::{Shared, view};
+
+pub(super) async fn status(State(admin): Shared) -> Json<StatusView> {
+    let (service, about) = (&admin.service, &admin.about);
+    Json(StatusView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        listen: about.listen.clone(),
+        data_dir: about.data_dir.display().to_string(),
+        images_dir: service.catalogue.root().display().to_string(),
+        started_at: about.started_at,
+        plugins: plugins(service),
+        not_ready: not_ready(service),
+    })
+}
+
+/// Whether the process lives at all.
+pub(super) async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// Whether the server can do its work; if not, why.
+pub(super) async fn ready(State(admin): Shared) -> (StatusCode, String) {
+    let faults = not_ready(&admin.service);
+    if faults.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", faults.join("\n")))
+    }
+}
+
+pub(super) async fn explain(State(admin): Shared, Path(host): Path<String>) -> Result<Json<ExplanationView>, Refusal> {
+    let host = admin.service.find_one(&host).await?;
+    match admin.service.explain(host.id) {
+        Some(explanation) => Ok(Json(view::explanation(&host, &explanation))),
+        None => {
+            let why = format!("{} has not asked what to boot since the server started", host.label());
+            Err(Refusal::Unexplained(why))
+        }
+    }
+}
+
+pub(super) async fn plan(State(admin): Shared, Path(host): Path<String>) -> Result<Json<PlanView>, Refusal> {
+    let host = admin.service.find_one(&host).await?;
+    let base = admin.service.public_url().unwrap_or(&admin.about.base);
+    Ok(Json(view::plan(admin.service.rehearse(host.id, base).await?)))
+}
+
+fn plugins(service: &Service) -> Vec<PluginView> {
+    let all = service.hooks.status().into_iter();
+    all.map(|(name, status)| PluginView { name, state: condition(&status) }).collect()
+}
+
+fn condition(status: &PluginStatus) -> String {
+    match status {
+        PluginStatus::Ready { .. } => "ok".to_owned(),
+        PluginStatus::Unavailable { why, .. } => why.clone(),
+    }
+}
+
+fn not_ready(service: &Service) -> Vec<String> {
+    let mut faults = Vec::new();
+    if let Err(error) = service.store.writable() {
+        faults.push(format!("nothing can be written: {error}"));
+    }
+    for (name, status) in service.hooks.status() {
+        if !status.is_ready() {
+            faults.push(format!("the plugin {name} does not work: {}", condition(&status)));
+        }
+    }
+    faults
+}

@@ -1,0 +1,4 @@
+//! HTTP: one plane for machines, one for people and programs.
+
+pub mod admin;
+pub mod boot;

@@ -1,0 +1,336 @@
+//! Brings KIWI install archives into the images folder.
+//!
+//! Invariant: what is visible under an image's name is whole. An import is stored in a hidden folder, checked, synced,
+//! and then published by one rename; whatever interrupts it leaves at most a hidden folder, which the next start or
+//! import removes. A file that is being served is never changed: replacing exchanges whole folders.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock, statvfs};
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::archive::{ArchiveError, Member, read_members};
+use super::kiwi::{Algorithm, Checksum, KiwiError, Layout, checksum_algorithm, is_payload, parse_append, stem};
+use super::manifest::{FileRecord, Kind, Manifest, ManifestError, is_own_word};
+use super::names::{FileName, KernelArgs, Sha256Sum};
+use super::payload::{PayloadError, RawCheck, RawSums};
+use super::publish::{PREFIX, publish, sweep};
+use crate::domain::{DevicePolicy, StateName, Writes};
+
+/// What an operator asks for.
+#[derive(Debug, Clone)]
+pub struct ImportRequest {
+    /// The state that will boot the image.
+    pub name: StateName,
+    /// Which disk it will write; a KIWI image always writes one.
+    pub device: Option<DevicePolicy>,
+    /// Kernel arguments behind those of the archive.
+    pub append: KernelArgs,
+    /// Whether an image of this name may be replaced.
+    pub replace: bool,
+}
+
+/// An image that was imported and is offered from now on.
+#[derive(Debug, Clone)]
+pub struct Imported {
+    /// What was written to its manifest.
+    pub manifest: Manifest,
+    /// Kernel arguments of the archive that were dropped, as the server adds its own.
+    pub dropped_args: Vec<String>,
+    /// Templates that the replaced image had and the new one keeps.
+    pub kept_templates: Vec<FileName>,
+    /// Whether it replaced another image.
+    pub replaced: bool,
+}
+
+/// Why nothing was imported, or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The operator did not say which disk.
+    #[error("this image writes a disk, so say which: {choices}", choices = DevicePolicy::CHOICES)]
+    NoDevice,
+    /// `new` and `finished` name no image.
+    #[error("no image can be called {0}: that state is built in")]
+    BuiltIn(StateName),
+    /// An argument that the server adds itself.
+    #[error("`{0}` cannot be appended: the server sets it itself, the disk by the device")]
+    OwnWord(String),
+    /// There is such an image already.
+    #[error("there is an image {0} already: it is replaced only on demand")]
+    Exists(StateName),
+    /// There is no such image.
+    #[error("there is no image {0}")]
+    Missing(StateName),
+    /// Another import or removal is under way.
+    #[error("another image is being imported or removed: try again when that is done")]
+    Busy,
+    /// The archive is refused.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The archive is none that could be deployed.
+    #[error(transparent)]
+    Kiwi(#[from] KiwiError),
+    /// The payload is not whole.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+    /// The payload is not the one that the checksum was computed of.
+    #[error("the disk image is not the one that {0} describes: the archive is damaged")]
+    WrongSum(FileName),
+    /// The payload's raw size is not the one of the checksum file.
+    #[error("the disk image has {found_bytes} raw bytes, and {file} says {expected_bytes}: the archive is damaged")]
+    WrongRawSize {
+        /// The checksum file.
+        file: FileName,
+        /// What the payload decompressed to, in bytes.
+        found_bytes: u64,
+        /// What the checksum file says, in bytes.
+        expected_bytes: u64,
+    },
+    /// A link of the archive to something that it does not hold.
+    #[error("the archive holds {0} as a link to {1}, which is no file of the archive")]
+    DanglingLink(FileName, FileName),
+    /// The disk would get too full.
+    #[error("{file} has {size_bytes} bytes, and only {free_bytes} can be used on the disk of the images")]
+    NoSpace {
+        /// The file.
+        file: FileName,
+        /// Its size in bytes.
+        size_bytes: u64,
+        /// What is free on the disk in bytes, besides a reserve.
+        free_bytes: u64,
+    },
+    /// The system refused something.
+    #[error("the images folder: {0}")]
+    Io(io::Error),
+    /// The manifest would be refused, as with more kernel arguments than a kernel takes.
+    #[error("the image would get a wrong {manifest}: {0}", manifest = FileName::MANIFEST)]
+    BadManifest(ManifestError),
+    /// The manifest could not be written down.
+    #[error("the manifest could not be written: {0}")]
+    Manifest(toml::ser::Error),
+}
+
+// Written out, as a derived `From` would make the cause a source too, and the sentence above says it already.
+impl From<io::Error> for ImportError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Stays free, as the store of the server may lie on the same disk.
+const RESERVE_BYTES: u64 = 128 << 20;
+/// More than any disk image: what decompresses to more is a bomb.
+const RAW_LIMIT_BYTES: u64 = 1 << 40;
+/// Checksums and command lines are shorter.
+const LONGEST_TEXT_BYTES: u64 = 64 << 10;
+
+/// Imports a KIWI install archive (plain tar, or tar in xz) from `source` into the folder `images`.
+///
+/// Blocks until the image is published; `progress` hears how many bytes of the source were read. An error of the source
+/// ends the import.
+pub fn import(
+    images: &Path,
+    request: &ImportRequest,
+    source: impl Read,
+    progress: impl FnMut(u64),
+) -> Result<Imported, ImportError> {
+    let device = request.device.clone().ok_or(ImportError::NoDevice)?;
+    if request.name.is_built_in() {
+        return Err(ImportError::BuiltIn(request.name.clone()));
+    }
+    if let Some(word) = request.append.words().find(|word| is_own_word(word)) {
+        return Err(ImportError::OwnWord(word.to_owned()));
+    }
+    let _lock = lock(images)?;
+    sweep(images)?;
+    let exists = fs::symlink_metadata(images.join(request.name.as_str())).is_ok();
+    if exists && !request.replace {
+        return Err(ImportError::Exists(request.name.clone()));
+    }
+    let staging = tempfile::Builder::new().prefix(PREFIX).tempdir_in(images)?;
+    let mut incoming = Incoming::new(staging.path());
+    read_members(source, progress, |name, member| incoming.take(name, member))?;
+    let (mut manifest, dropped_args) = incoming.finish()?;
+    manifest.device = Some(device);
+    manifest.append = manifest.append.and(&request.append);
+    store_manifest(&staging, &manifest)?;
+    let kept_templates = publish(images, &request.name, staging)?;
+    Ok(Imported { manifest, dropped_args, kept_templates, replaced: exists })
+}
+
+/// Locks the images folder against other imports and removals, and makes it if it is missing.
+pub(super) fn lock(images: &Path) -> Result<File, ImportError> {
+    fs::create_dir_all(images)?;
+    let folder = File::open(images)?;
+    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(folder),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ImportError::Busy),
+        Err(error) => Err(io::Error::from(error).into()),
+    }
+}
+
+fn store_manifest(staging: &TempDir, manifest: &Manifest) -> Result<(), ImportError> {
+    let text = manifest.to_toml().map_err(ImportError::Manifest)?;
+    // What the catalogue will refuse must not be published.
+    Manifest::parse(&text).map_err(ImportError::BadManifest)?;
+    let mut file = File::create_new(staging.path().join(FileName::MANIFEST))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    // Temporary folders are private, images are not.
+    fs::set_permissions(staging.path(), Permissions::from_mode(0o755))?;
+    File::open(staging.path())?.sync_all()?;
+    Ok(())
+}
+
+/// An archive on its way into its folder.
+struct Incoming<'a> {
+    folder: &'a Path,
+    files: BTreeMap<FileName, FileRecord>,
+    links: BTreeMap<FileName, FileName>,
+    checksums: BTreeMap<FileName, Checksum>,
+    raw_sums: Option<RawSums>,
+}
+
+impl<'a> Incoming<'a> {
+    fn new(folder: &'a Path) -> Self {
+        Self { folder, files: BTreeMap::new(), links: BTreeMap::new(), checksums: BTreeMap::new(), raw_sums: None }
+    }
+
+    fn take(&mut self, name: FileName, member: Member<'_>) -> Result<(), ImportError> {
+        match member {
+            // Its target may still come.
+            Member::Link(target) => {
+                self.links.insert(name, target);
+            }
+            Member::File(size_bytes, bytes) => {
+                let record = self.store(&name, size_bytes, bytes)?;
+                self.files.insert(name.clone(), record);
+                if checksum_algorithm(&name).is_some() {
+                    let checksum = Checksum::parse(&name, &self.read_text(&name)?)?;
+                    self.checksums.insert(name, checksum);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, name: &FileName, size_bytes: u64, bytes: &mut dyn Read) -> Result<FileRecord, ImportError> {
+        self.check_space(name, size_bytes)?;
+        let mut check = match is_payload(name) {
+            true if self.raw_sums.is_none() => Some(self.start_check(name)?),
+            true | false => None,
+        };
+        let mut file = File::create_new(self.folder.join(name.as_str()))?;
+        let mut sum = Sha256::new();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let read = bytes.read(&mut buffer)?;
+            let Some(part) = buffer.get(..read).filter(|part| !part.is_empty()) else { break };
+            if check.as_mut().is_some_and(|check| !check.feed(part)) {
+                break;
+            }
+            sum.update(part);
+            file.write_all(part)?;
+        }
+        let mut raw_size_bytes = None;
+        if let Some(check) = check {
+            let sums = check.finish()?;
+            raw_size_bytes = Some(sums.size_bytes);
+            self.raw_sums = Some(sums);
+        }
+        file.sync_all()?;
+        let sha256 = Sha256Sum::from(<[u8; 32]>::from(sum.finalize()));
+        Ok(FileRecord { name: name.clone(), size_bytes, sha256, raw_size_bytes })
+    }
+
+    /// Starts checking the payload against its checksums; if they come later in the archive, against any that may come.
+    fn start_check(&self, payload: &FileName) -> Result<RawCheck, ImportError> {
+        let known: Vec<_> = self.checksums.iter().filter(|(file, _)| stem(file) == stem(payload)).collect();
+        if known.is_empty() {
+            let any = [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512];
+            return Ok(RawCheck::start(&any, RAW_LIMIT_BYTES)?);
+        }
+        let algorithms: Vec<_> = known.iter().map(|(_, checksum)| checksum.algorithm).collect();
+        let limit = known.iter().map(|(_, checksum)| checksum.raw_size_bytes).max().unwrap_or(RAW_LIMIT_BYTES);
+        Ok(RawCheck::start(&algorithms, limit.min(RAW_LIMIT_BYTES))?)
+    }
+
+    fn check_space(&self, file: &FileName, size_bytes: u64) -> Result<(), ImportError> {
+        let disk = statvfs(self.folder).map_err(io::Error::from)?;
+        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(RESERVE_BYTES);
+        if size_bytes > free_bytes {
+            return Err(ImportError::NoSpace { file: file.clone(), size_bytes, free_bytes });
+        }
+        Ok(())
+    }
+
+    fn read_text(&self, name: &FileName) -> io::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        File::open(self.folder.join(name.as_str()))?.take(LONGEST_TEXT_BYTES).read_to_end(&mut text)?;
+        Ok(text)
+    }
+
+    /// The archive has ended: what kind is it, is it whole, and what does it boot?
+    fn finish(mut self) -> Result<(Manifest, Vec<String>), ImportError> {
+        self.materialise_links()?;
+        let layout = Layout::recognise(&self.files.keys().cloned().collect())?;
+        for file in &layout.checksums {
+            self.check_sum(file)?;
+        }
+        let (append, dropped) = match &layout.append {
+            Some(file) => parse_append(file, &self.read_text(file)?)?,
+            None => (KernelArgs::default(), Vec::new()),
+        };
+        let manifest = Manifest {
+            kind: Kind::Kiwi,
+            kernel: layout.kernel,
+            initrd: Some(layout.initrd),
+            payload: Some(layout.payload),
+            append,
+            writes: Writes::Disk,
+            device: None,
+            inventory: false,
+            local: None,
+            files: self.files.into_values().collect(),
+        };
+        Ok((manifest, dropped))
+    }
+
+    /// KIWI writes `B.kernel` as a link to `pxeboot.B.kernel`. Links are not served: both become one file of two names.
+    fn materialise_links(&mut self) -> Result<(), ImportError> {
+        for (name, target) in std::mem::take(&mut self.links) {
+            let Some(record) = self.files.get(&target) else {
+                return Err(ImportError::DanglingLink(name, target));
+            };
+            let record = FileRecord { name: name.clone(), ..record.clone() };
+            fs::hard_link(self.folder.join(target.as_str()), self.folder.join(name.as_str()))?;
+            self.files.insert(name, record);
+        }
+        Ok(())
+    }
+
+    fn check_sum(&self, file: &FileName) -> Result<(), ImportError> {
+        let wrong = || ImportError::WrongSum(file.clone());
+        let checksum = self.checksums.get(file).ok_or_else(wrong)?;
+        let raw = self.raw_sums.as_ref().ok_or_else(wrong)?;
+        if raw.size_bytes != checksum.raw_size_bytes {
+            let (found_bytes, expected_bytes) = (raw.size_bytes, checksum.raw_size_bytes);
+            return Err(ImportError::WrongRawSize { file: file.clone(), found_bytes, expected_bytes });
+        }
+        match raw.sum(checksum.algorithm) {
+            Some(sum) if sum == checksum.sum => Ok(()),
+            Some(_) => Err(wrong()),
+            // It came behind the payload, which was summed for one that had come before and is compared as well.
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "import_test.rs"]
+mod tests;

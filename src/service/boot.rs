@@ -1,0 +1,404 @@
+//! `/bootstrap`: recognise, ask plugins, commit, answer.
+//!
+//! Invariant: there is always an answer, and in time (P2). An installer is handed out only after strong recognition, an
+//! agreed plan and a durable commit (P3); everything that goes wrong on the way ends in a hold script, or for a finished
+//! host in its local disk.
+
+use std::net::IpAddr;
+
+use tokio::time::timeout;
+
+use crate::domain::{
+    Activity, Actor, Ask, Candidate, Edit, EventKind, Facts, Finding, HoldReason, Host, HostId, Identity, Metadata,
+    MetadataEdit, NextBoot, Offer, Parameter, Recognition, Registration, States, learn, next_boot, note, note_hold,
+    offer, recognise, register,
+};
+use crate::hooks::{BootAnswer, BootOutcome, BootPlan, Call, DiscoveryAnswer, GivenPatch, KnownHost, Run, Trace};
+use crate::images::LocalBoot;
+use crate::render::{BaseUrl, BootScript, HoldVars, LocalVars, NewVars, ServerVars, WaitVars};
+use crate::store::{Candidates, StoreError};
+
+use super::explain::{Decision, Explanation};
+use super::plan::{host_vars, known_host};
+use super::{ANSWER_WITHIN, CONFLICT_RETRIES, Service, jitter, random_bootid};
+
+/// A request to `/bootstrap`.
+#[derive(Debug, Clone)]
+pub struct BootstrapRequest {
+    /// Every parameter, in order.
+    pub parameters: Vec<Parameter>,
+    /// Where it came from.
+    pub from: IpAddr,
+    /// The URL under which the machine reaches this server.
+    pub base: BaseUrl,
+}
+
+/// The answer: always a whole script.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The iPXE script.
+    pub script: String,
+    /// What it makes the machine do.
+    pub outcome: Outcome,
+    /// The host, where the machine was recognised.
+    pub host: Option<HostId>,
+}
+
+/// What an answer makes the machine do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Boot an image or template.
+    Boot,
+    /// Boot its own disk.
+    Local,
+    /// Wait and ask again.
+    Hold,
+}
+
+impl Outcome {
+    /// As the header `X-Kiwispray-Outcome` says it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Local => "local",
+            Self::Hold => "hold",
+        }
+    }
+}
+
+/// What was decided, and for whom.
+struct Told {
+    host: Option<Host>,
+    decision: Decision,
+    /// The script of a boot.
+    script: Option<String>,
+    /// After how many seconds to ask again, if a plugin said so.
+    again_s: Option<u32>,
+}
+
+impl Told {
+    fn hold(host: Option<Host>, reason: impl ToString) -> Self {
+        Self { host, decision: Decision::Hold { reason: reason.to_string() }, script: None, again_s: None }
+    }
+
+    fn local(host: Option<Host>, reason: impl ToString) -> Self {
+        Self { host, decision: Decision::Local { reason: reason.to_string() }, script: None, again_s: None }
+    }
+}
+
+/// What is noted on the way, for whoever asks why.
+#[derive(Default)]
+struct Trail {
+    findings: Vec<Finding>,
+    trace: Option<Trace>,
+}
+
+struct Asking<'a> {
+    facts: &'a Facts,
+    from: IpAddr,
+    base: &'a BaseUrl,
+}
+
+impl Service {
+    /// Answers a machine that wants to know what to boot.
+    pub async fn bootstrap(&self, request: &BootstrapRequest) -> Answer {
+        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings.ignore);
+        let asking = Asking { facts: &facts, from: request.from, base: &request.base };
+        let mut trail = Trail::default();
+        let told = match timeout(ANSWER_WITHIN, self.decide(&asking, &mut trail)).await {
+            Ok(Ok(told)) => told,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "could not decide a boot");
+                self.degraded(&facts.identity, "the server cannot reach its store")
+            }
+            Err(_) => {
+                tracing::error!("a boot was not decided in time");
+                self.degraded(&facts.identity, "the server is too slow")
+            }
+        };
+        self.explain_later(&told, &asking, trail);
+        self.answer(told, request, &facts)
+    }
+
+    /// The answer when nothing could be decided.
+    fn degraded(&self, identity: &Identity, reason: &str) -> Told {
+        match self.finished.recognise(identity) {
+            Some(id) => Told::local(None, format_args!("host {id} was finished, and {reason}")),
+            None => Told::hold(None, reason),
+        }
+    }
+
+    async fn decide(&self, asking: &Asking<'_>, trail: &mut Trail) -> Result<Told, StoreError> {
+        for _ in 0..CONFLICT_RETRIES {
+            *trail = Trail::default();
+            match self.decide_once(asking, trail).await {
+                Err(StoreError::Conflict) => {}
+                done => return done,
+            }
+        }
+        Ok(Told::hold(None, "this host is being changed by someone else right now"))
+    }
+
+    async fn decide_once(&self, asking: &Asking<'_>, trail: &mut Trail) -> Result<Told, StoreError> {
+        let found = self.store.candidates(&asking.facts.identity).await?;
+        let candidates: Vec<Candidate> = found.hosts.iter().map(Candidate::from).collect();
+        let (recognition, findings) = recognise(&asking.facts.identity, &candidates);
+        trail.findings = findings;
+        match recognition {
+            Recognition::Nobody => {
+                Ok(Told::hold(None, "this machine reports no usable serial number, UUID or MAC address"))
+            }
+            Recognition::Known(id) => match found.hosts.into_iter().find(|host| host.id == id) {
+                Some(host) => self.serve(host, asking, trail).await,
+                None => Err(StoreError::Conflict),
+            },
+            Recognition::New { serial_shared_with } => self.welcome(&found, &serial_shared_with, asking, trail).await,
+            Recognition::Doubt { candidates, .. } => {
+                let doubtful = found.hosts.into_iter().filter(|host| candidates.contains(&host.id)).collect();
+                Ok(self.doubt(doubtful, asking, trail).await)
+            }
+        }
+    }
+
+    /// A machine that nobody knows.
+    async fn welcome(
+        &self,
+        found: &Candidates,
+        twins: &[HostId],
+        asking: &Asking<'_>,
+        trail: &mut Trail,
+    ) -> Result<Told, StoreError> {
+        let now = self.clock.now();
+        if !self.admission.admit(now) {
+            return Ok(Told::hold(
+                None,
+                "too many unknown machines asked within a minute: limits.new_hosts_per_minute",
+            ));
+        }
+        let unborn = Registration {
+            identity: asking.facts.identity.clone(),
+            hardware: asking.facts.hardware.clone(),
+            hostname: None,
+            states: States::new_host(),
+            metadata: Metadata::default(),
+            why: match twins {
+                [] => "nobody shares its serial number, UUID or cards".to_owned(),
+                twins => format!("its serial number is shared with {twins:?}, but neither UUID nor cards are"),
+            },
+        };
+        let stand_in = register(HostId::new(0), unborn.clone(), Actor::Machine, now).host;
+        let call = Call::new(format!("discovery-{}", now.as_nanosecond()), milliseconds(now), Run::Real);
+        let outcome = self.hooks.discovered(call, Self::boot_request(&stand_in, asking.facts)).await;
+        trail.trace = Some(outcome.trace);
+        let registration = match outcome.answer {
+            DiscoveryAnswer::Refuse { text, .. } => return Ok(Told::hold(None, text)),
+            DiscoveryAnswer::Admit(known) => admitted(unborn, &known),
+        };
+        let registered = self.store.register(found, |id| register(id, registration, Actor::Machine, now)).await?;
+        tracing::info!(host = %registered.id, from = %asking.from, state = %registered.states, "registered");
+        self.serve(registered, asking, trail).await
+    }
+
+    /// A machine that might be one of these hosts: nothing is installed.
+    async fn doubt(&self, hosts: Vec<Host>, asking: &Asking<'_>, trail: &Trail) -> Told {
+        let why = trail.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        for host in &hosts {
+            let kind = EventKind::Doubted { why: why.clone(), from: asking.from };
+            self.note_once(host, kind, &Decision::Hold { reason: why.clone() }, asking, trail).await;
+        }
+        if hosts.iter().all(|host| host.states.is_finished()) {
+            return Told::local(None, "whichever host this is, it is finished");
+        }
+        Told::hold(None, format_args!("this machine cannot be told from others for certain: {why}"))
+    }
+
+    /// A recognised machine.
+    async fn serve(&self, mut host: Host, asking: &Asking<'_>, trail: &mut Trail) -> Result<Told, StoreError> {
+        self.finished.keep(&host);
+        if let Some(change) = learn(&host, asking.facts, self.clock.now()) {
+            host = match self.commit(&host, change).await {
+                Ok(host) => host,
+                // What is new can be learned at a later boot; its own disk must not wait for that.
+                Err(error) if host.states.is_finished() => {
+                    tracing::warn!(host = %host.id, %error, "could not note what a finished host reported");
+                    host
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        let now = self.clock.now();
+        let activity = host.boot.as_ref().map_or(Activity::Quiet, |boot| self.progress.activity(&boot.bootid, now));
+        let ask = Ask { from: asking.from, now, activity, most_attempts: self.settings.most_attempts };
+        match next_boot(&host, &ask) {
+            NextBoot::LocalDisk => Ok(Told::local(Some(host), "it is finished")),
+            NextBoot::Hold(reason) => Ok(self.hold(host, &reason, asking, trail).await),
+            next @ (NextBoot::Wait | NextBoot::Offer) => self.ask_plugins(host, &next, asking, trail).await,
+        }
+    }
+
+    /// The host's own record makes it wait.
+    async fn hold(&self, host: Host, reason: &HoldReason, asking: &Asking<'_>, trail: &Trail) -> Told {
+        let decision = Decision::Hold { reason: reason.to_string() };
+        if let HoldReason::InUse(_) = reason {
+            let kind = EventKind::ForeignBoot { from: asking.from };
+            self.note_once(&host, kind, &decision, asking, trail).await;
+        } else if let Some(change) = note_hold(&host, reason, self.clock.now())
+            && let Err(error) = self.commit(&host, change).await
+        {
+            tracing::warn!(host = %host.id, %error, "could not note that a host holds");
+        }
+        Told::hold(Some(host), reason)
+    }
+
+    async fn ask_plugins(
+        &self,
+        mut host: Host,
+        next: &NextBoot,
+        asking: &Asking<'_>,
+        trail: &mut Trail,
+    ) -> Result<Told, StoreError> {
+        let now = self.clock.now();
+        let call = Call::new(format!("boot-{}-{}", host.id, now.as_nanosecond()), milliseconds(now), Run::Real);
+        let outcome = self.hooks.decide_boot(call, Self::boot_request(&host, asking.facts)).await;
+        trail.trace = Some(outcome.trace.clone());
+        host = self.apply_patches(host, &outcome).await?;
+        let plan = match outcome.answer {
+            BootAnswer::Hold(hold) => {
+                let again_s = hold.again_after_ms.map(|ms| ms.div_ceil(1_000).max(1));
+                return Ok(Told { again_s, ..Told::hold(Some(host), hold.text) });
+            }
+            BootAnswer::Boot(BootPlan::LocalDisk) => return Ok(Told::local(Some(host), outcome.reason)),
+            BootAnswer::Boot(plan) => plan,
+        };
+        if *next == NextBoot::Wait && is_the_new_template(&plan) {
+            return Ok(Told { host: Some(host), decision: Decision::Wait, script: None, again_s: None });
+        }
+        let Some(bootid) = random_bootid(host.id) else {
+            return Ok(Told::hold(Some(host), "the server has no randomness for a bootid"));
+        };
+        let rendered = match self.render_plan(&host, asking.facts, &plan, &bootid, asking.base) {
+            Ok(rendered) => rendered,
+            Err(refused) => return Ok(Told::hold(Some(host), refused)),
+        };
+        let offered = Offer { bootid, from: asking.from, image: rendered.image, writes: rendered.writes };
+        // Durable before the machine sees it: the answer to a later call must not depend on luck.
+        let host = self.commit(&host, offer(&host, offered, self.clock.now())).await?;
+        let decision = Decision::Boot { what: rendered.what };
+        Ok(Told { host: Some(host), decision, script: Some(rendered.script), again_s: None })
+    }
+
+    /// Commits what plugins changed with their decision.
+    async fn apply_patches(&self, mut host: Host, outcome: &BootOutcome) -> Result<Host, StoreError> {
+        for GivenPatch { plugin, patch } in &outcome.patches {
+            let mut known = known_host(&host);
+            if let Err(error) = patch.apply_to(&mut known) {
+                tracing::warn!(host = %host.id, plugin, %error, "a plugin's change was not applied");
+                continue;
+            }
+            let Some(wanted) = edit_to(&known) else {
+                tracing::warn!(host = %host.id, plugin, "a plugin's change was not applied: no valid name or metadata");
+                continue;
+            };
+            match crate::domain::edit(&host, &wanted, Actor::Plugin(plugin.clone()), self.clock.now()) {
+                Ok(Some(change)) => host = self.commit(&host, change).await?,
+                Ok(None) => {}
+                Err(error) => tracing::warn!(host = %host.id, plugin, %error, "a plugin's change was not applied"),
+            }
+        }
+        Ok(host)
+    }
+
+    /// Puts an event on the timeline unless the newest decision was the same: machines ask every few seconds.
+    async fn note_once(&self, host: &Host, kind: EventKind, decision: &Decision, asking: &Asking<'_>, trail: &Trail) {
+        if self.explanations.of(host.id).is_some_and(|newest| newest.decision == *decision) {
+            return;
+        }
+        let now = self.clock.now();
+        if let Err(error) = self.commit(host, note(host, kind, Actor::Machine, now)).await {
+            tracing::warn!(host = %host.id, %error, "could not note a doubtful request");
+        }
+        let (facts, findings) = (asking.facts.clone(), trail.findings.clone());
+        let explanation =
+            Explanation { at: now, from: asking.from, facts, findings, trace: None, decision: decision.clone() };
+        self.explanations.keep(host.id, explanation);
+    }
+
+    /// Some firmware does not go on to the disk when iPXE exits: then iPXE boots it.
+    fn wants_sanboot(&self, host: Option<&Host>) -> bool {
+        match host.and_then(|host| host.metadata.get("local")).and_then(|value| value.as_str()) {
+            Some("sanboot") => true,
+            Some("exit") => false,
+            Some(_) | None => self.settings.local == LocalBoot::Sanboot,
+        }
+    }
+
+    fn explain_later(&self, told: &Told, asking: &Asking<'_>, trail: Trail) {
+        let Some(host) = &told.host else { return };
+        let explanation = Explanation {
+            at: self.clock.now(),
+            from: asking.from,
+            facts: asking.facts.clone(),
+            findings: trail.findings,
+            trace: trail.trace,
+            decision: told.decision.clone(),
+        };
+        self.explanations.keep(host.id, explanation);
+    }
+
+    fn answer(&self, told: Told, request: &BootstrapRequest, facts: &Facts) -> Answer {
+        let id = told.host.as_ref().map(|host| host.id);
+        let server = ServerVars { base: request.base.clone() };
+        let host = told.host.as_ref().map(|host| host_vars(host, facts));
+        let wait = || WaitVars::new(told.again_s.unwrap_or_else(|| jitter(self.settings.again_s)), waited_s(request));
+        let (outcome, script) = match (told.decision, told.script, host) {
+            (Decision::Boot { .. }, Some(script), _) => return Answer { script, outcome: Outcome::Boot, host: id },
+            (Decision::Local { reason }, _, host) => {
+                let sanboot = self.wants_sanboot(told.host.as_ref());
+                (Outcome::Local, BootScript::Local(LocalVars { host, reason, sanboot }))
+            }
+            (Decision::Wait, _, Some(host)) => (Outcome::Hold, BootScript::New(NewVars { server, host, wait: wait() })),
+            (Decision::Hold { reason }, _, host) => {
+                (Outcome::Hold, BootScript::Hold(HoldVars { server, host, reason, wait: wait() }))
+            }
+            (Decision::Wait | Decision::Boot { .. }, _, host) => {
+                let reason = "the server has no script for this boot".to_owned();
+                (Outcome::Hold, BootScript::Hold(HoldVars { server, host, reason, wait: wait() }))
+            }
+        };
+        let script = self.script_or_built_in(&script);
+        Answer { script, outcome, host: id }
+    }
+}
+
+/// The registration as the discovery hooks left it. What they made unusable stays as it was.
+fn admitted(mut unborn: Registration, known: &KnownHost) -> Registration {
+    unborn.hostname = known.hostname.as_ref().and_then(|name| name.parse().ok());
+    if let Ok(states) = known.states.join(",").parse() {
+        unborn.states = states;
+    }
+    if let Ok(metadata) = Metadata::try_from(known.metadata.clone()) {
+        unborn.metadata = metadata;
+    }
+    unborn
+}
+
+/// The edit that leads to what plugins want to see; none when that cannot be.
+fn edit_to(known: &KnownHost) -> Option<Edit> {
+    let hostname = known.hostname.as_ref().map(|name| name.parse()).transpose().ok()?;
+    let metadata = Metadata::try_from(known.metadata.clone()).ok()?;
+    Some(Edit { hostname: Some(hostname), metadata: MetadataEdit::Replace(metadata) })
+}
+
+fn is_the_new_template(plan: &BootPlan) -> bool {
+    matches!(plan, BootPlan::Template(plan) if plan.template == "new")
+}
+
+/// How long the machine has been waiting, as it says itself.
+fn waited_s(request: &BootstrapRequest) -> u32 {
+    let waited = request.parameters.iter().find(|parameter| parameter.name == "waited");
+    waited.and_then(|parameter| parameter.value.as_deref()?.parse().ok()).unwrap_or(0)
+}
+
+fn milliseconds(now: jiff::Timestamp) -> u64 {
+    u64::try_from(now.as_millisecond()).unwrap_or(0)
+}

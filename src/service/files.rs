@@ -1,0 +1,213 @@
+//! The files of one boot: what installers fetch below `/b/<bootid>/`, and the script that installed systems run.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::domain::{BootId, Change, FetchRefused, Host, StateName, deliver, start_attempt};
+use crate::images::{Delivery, FileName, OpenedFile, Refused};
+use crate::render::{BaseUrl, Document, RenderError};
+use crate::store::StoreError;
+
+use super::plan::document_vars;
+use super::progress::History;
+use super::report::{Call, CallRefused};
+use super::{CONFLICT_RETRIES, Service};
+
+/// A file of one boot.
+pub enum BootFile {
+    /// A file of the image, and who counts its bytes.
+    Plain(OpenedFile, Arc<dyn Delivery>),
+    /// A template, rendered for this boot.
+    Rendered(Document),
+}
+
+/// Why a file of a boot is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum FileRefused {
+    /// There is no such boot, it is over, or the image has no such file.
+    #[error("there is no such file")]
+    NotFound,
+    /// The file cannot be read.
+    #[error("the file cannot be read")]
+    Unreadable(#[source] io::Error),
+    /// The template is broken.
+    #[error("the document cannot be rendered")]
+    Render(#[source] RenderError),
+    /// The store did not answer.
+    #[error("the server cannot reach its store; try again")]
+    Store(#[from] StoreError),
+}
+
+/// Whether a request wants the bytes or only to know about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// GET.
+    Bytes,
+    /// HEAD: no attempt, no progress.
+    Head,
+}
+
+impl Service {
+    /// A file below `/b/<bootid>/`. The segment is the raw one, still percent-encoded. The first one that is fetched makes
+    /// the boot an attempt, which is durable before this returns.
+    pub async fn boot_file(
+        self: &Arc<Self>,
+        bootid: &str,
+        raw_segment: &str,
+        wanted: Wanted,
+        base: &BaseUrl,
+    ) -> Result<BootFile, FileRefused> {
+        let bootid: BootId = bootid.parse().map_err(|_| FileRefused::NotFound)?;
+        let host = self.store.host(bootid.host()).await?.ok_or(FileRefused::NotFound)?;
+        let is_current = host.current_boot().is_some_and(|boot| boot.bootid == bootid);
+        let image = host.boot.as_ref().filter(|_| is_current).and_then(|boot| boot.image.clone());
+        let image = image.ok_or(FileRefused::NotFound)?;
+        if let Some(document) = self.document(&host, &bootid, &image, raw_segment, base)? {
+            return Ok(BootFile::Rendered(document));
+        }
+        let opened = self.files.open(&image, raw_segment).map_err(|refused| match refused {
+            Refused::NotFound | Refused::Method => FileRefused::NotFound,
+            Refused::Unreadable(error) => FileRefused::Unreadable(error),
+        })?;
+        if wanted == Wanted::Bytes {
+            let history = self.begin_attempt(bootid, opened.name()).await?;
+            self.progress.begin(bootid, history, opened.name().as_str(), opened.size_bytes(), self.clock.now());
+        }
+        let delivery = self.delivery(bootid, &image, &opened, wanted);
+        Ok(BootFile::Plain(opened, delivery))
+    }
+
+    /// The files of images, for whoever asks by the image's name.
+    pub const fn image_files(&self) -> &crate::images::ImageFiles {
+        &self.files
+    }
+
+    /// The script that an installed system runs: the image's own, or the site's.
+    pub async fn post_install(&self, call: &Call, base: &BaseUrl) -> Result<String, PostInstallRefused> {
+        let (host, bootid) = self.caller(call).await?;
+        let boot = host.current_boot().filter(|boot| boot.bootid == bootid).ok_or(CallRefused::WrongBootId)?;
+        let name = boot.image.as_ref().unwrap_or(host.states.current());
+        let folder = boot.image.as_ref().map(|image| self.catalogue.root().join(image.as_str()));
+        let variables = document_vars(&host, &bootid, base, name.as_str());
+        Ok(self.renderer.document(folder.as_deref(), "post_install.sh", &variables)?.text)
+    }
+
+    /// A template of the image under its own name; none if there is none.
+    fn document(
+        &self,
+        host: &Host,
+        bootid: &BootId,
+        image: &StateName,
+        name: &str,
+        base: &BaseUrl,
+    ) -> Result<Option<Document>, FileRefused> {
+        let folder = self.catalogue.root().join(image.as_str());
+        // Boot scripts are answers to /bootstrap, never files.
+        if name.ends_with(".ipxe")
+            || name.parse::<FileName>().is_err()
+            || !self.renderer.has_template(Some(&folder), name)
+        {
+            return Ok(None);
+        }
+        let variables = document_vars(host, bootid, base, image.as_str());
+        self.renderer.document(Some(&folder), name, &variables).map(Some).map_err(FileRefused::Render)
+    }
+
+    async fn begin_attempt(&self, bootid: BootId, file: &FileName) -> Result<History, FileRefused> {
+        let change = |host: &Host| start_attempt(host, &bootid, file.as_str(), self.clock.now());
+        Ok(match self.advance_boot(bootid, change).await? {
+            Advanced::Now => History::Whole,
+            Advanced::Before => History::Lost,
+        })
+    }
+
+    async fn advance_boot(
+        &self,
+        bootid: BootId,
+        change: impl Fn(&Host) -> Result<Option<Change>, FetchRefused>,
+    ) -> Result<Advanced, FileRefused> {
+        for _ in 0..CONFLICT_RETRIES {
+            let host = self.store.host(bootid.host()).await?.ok_or(FileRefused::NotFound)?;
+            let change = change(&host).map_err(|FetchRefused::Over| FileRefused::NotFound)?;
+            let Some(change) = change else { return Ok(Advanced::Before) };
+            match self.commit(&host, change).await {
+                Ok(_) => return Ok(Advanced::Now),
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    fn delivery(
+        self: &Arc<Self>,
+        bootid: BootId,
+        image: &StateName,
+        opened: &OpenedFile,
+        wanted: Wanted,
+    ) -> Arc<dyn Delivery> {
+        let payload = self.catalogue.image(image).ok().and_then(|image| image.payload);
+        let is_payload = payload.is_none_or(|payload| payload.name == *opened.name());
+        let file = opened.name().to_string();
+        Arc::new(Counted { service: Arc::clone(self), bootid, file, is_payload, wanted })
+    }
+}
+
+/// Whether a boot came further by this request, or had come so far before.
+enum Advanced {
+    Now,
+    Before,
+}
+
+/// Why there is no post-install script.
+#[derive(Debug, thiserror::Error)]
+pub enum PostInstallRefused {
+    /// No valid caller.
+    #[error(transparent)]
+    Call(#[from] CallRefused),
+    /// The template is broken.
+    #[error("the post-install script cannot be rendered; try again")]
+    Render(#[from] RenderError),
+}
+
+/// Counts one request for one file.
+struct Counted {
+    service: Arc<Service>,
+    bootid: BootId,
+    file: String,
+    /// Whether the whole of this file means "installed". When the image cannot say any more which file that is, each
+    /// one does: doubt means hold.
+    is_payload: bool,
+    wanted: Wanted,
+}
+
+impl Delivery for Counted {
+    fn handing(&self, bytes: Range<u64>) -> bool {
+        let whole = self.service.progress.add(self.bootid, &self.file, bytes, self.service.clock.now());
+        whole && self.is_payload
+    }
+
+    fn before_last(&self) -> BoxFuture<'_, io::Result<()>> {
+        async move {
+            let change = |host: &Host| deliver(host, &self.bootid, &self.file, self.service.clock.now());
+            match self.service.advance_boot(self.bootid, change).await {
+                // The boot was superseded while its payload was on the way: the order it belonged to is gone.
+                Ok(_) | Err(FileRefused::NotFound) => Ok(()),
+                Err(error) => Err(io::Error::other(error)),
+            }
+        }
+        .boxed()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.wanted == Wanted::Bytes {
+            self.service.progress.end(self.bootid, self.service.clock.now());
+        }
+    }
+}

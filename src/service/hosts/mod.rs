@@ -1,0 +1,263 @@
+//! What people do to hosts.
+//!
+//! Invariant: every act names the host's revision that it was decided on, if its author looked at one, and changes
+//! nothing otherwise; a trial runs the very code of the act and stops before the commit. Orders are refused for states
+//! that nothing can boot.
+
+mod error;
+mod preview;
+mod select;
+mod sentence;
+#[cfg(test)]
+mod tests;
+
+pub use error::HostsError;
+pub use preview::Preview;
+pub use select::{Condition, ConditionError, Selection, Selector, SelectorError};
+pub use sentence::sentence;
+
+use jiff::Timestamp;
+
+use crate::domain::{
+    Activity, Actor, Ask, Change, Edit, Event, HoldReason, Host, HostId, Identity, NextBoot, Recognition, Registration,
+    Serial, Stage, StateName, States, edit, finish_by_operator, forget, next_boot, recognise, register, retry,
+    set_states,
+};
+use crate::hooks::Run;
+use crate::store::StoreError;
+
+use super::plan::INSTALL_DEVICE;
+use super::{CONFLICT_RETRIES, Service};
+
+/// What is done to a host.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// Name, metadata and queue change together, or none of them.
+    Set {
+        /// Name and metadata.
+        edit: Edit,
+        /// The new queue.
+        states: Option<States>,
+        /// Whether a finished host may be installed again.
+        reinstall: bool,
+        /// Whether a running attempt may be given up.
+        abort: bool,
+    },
+    /// The current step is declared done.
+    Finish,
+    /// The current step is ordered anew.
+    Retry {
+        /// Whether a running attempt may be given up.
+        abort: bool,
+    },
+    /// The host is no longer known.
+    Forget {
+        /// Whether a running attempt may be given up.
+        abort: bool,
+    },
+}
+
+/// Who acts, and on what understanding.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Who.
+    pub actor: Actor,
+    /// The revision that was looked at.
+    pub revision: Option<u64>,
+    /// The serial number that the host must have.
+    pub serial: Option<Serial>,
+    /// Whether anything comes of it.
+    pub run: Run,
+}
+
+/// What an act changed, or would have.
+#[derive(Debug, Clone)]
+pub struct Acted {
+    /// The host before; none when it was made known.
+    pub before: Option<Host>,
+    /// The host afterwards; none when it was forgotten.
+    pub after: Option<Host>,
+    /// Whether they differ.
+    pub changed: bool,
+    /// Disks that die when the machine works through its new queue.
+    pub erases: Vec<Erased>,
+}
+
+/// A disk that loses its contents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erased {
+    /// The state that writes it.
+    pub state: StateName,
+    /// Which disk, as the image or the host's metadata word it; none for templates, which do not say.
+    pub disk: Option<String>,
+}
+
+impl Service {
+    /// Does something to a host.
+    pub async fn act(&self, id: HostId, act: &Act, terms: &Terms) -> Result<Acted, HostsError> {
+        if let Act::Set { states: Some(states), .. } = act {
+            self.check_states(states)?;
+        }
+        if let Act::Set { edit: Edit { hostname: Some(Some(name)), .. }, .. } = act {
+            self.check_name(Some(id), name).await?;
+        }
+        for _ in 0..CONFLICT_RETRIES {
+            let host = self.store.host(id).await?.ok_or(HostsError::Gone(id))?;
+            check_terms(&host, terms)?;
+            let Some(change) = change(&host, act, &terms.actor, self.clock.now())? else {
+                return Ok(Acted { before: Some(host.clone()), after: Some(host), changed: false, erases: Vec::new() });
+            };
+            let erases = self.erases(&host, &change.host, act);
+            let committed = match (terms.run, act) {
+                (Run::Dry, Act::Forget { .. }) => Ok(None),
+                (Run::Dry, Act::Set { .. } | Act::Finish | Act::Retry { .. }) => Ok(Some(change.host)),
+                (Run::Real, Act::Forget { .. }) => self.store.forget(&host, change).await.map(|()| None),
+                (Run::Real, Act::Set { .. } | Act::Finish | Act::Retry { .. }) => {
+                    self.commit(&host, change).await.map(Some)
+                }
+            };
+            match committed {
+                Ok(after) => {
+                    if terms.run == Run::Real && after.as_ref().is_none_or(|after| after.step != host.step) {
+                        self.progress.forget(id);
+                    }
+                    return Ok(Acted { before: Some(host), after, changed: true, erases });
+                }
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// Makes a host known before it boots.
+    pub async fn add(&self, registration: Registration, actor: Actor, run: Run) -> Result<Acted, HostsError> {
+        if registration.identity.is_empty() {
+            return Err(HostsError::NoIdentity);
+        }
+        if registration.identity.macs.len() > Identity::MOST_MACS {
+            return Err(HostsError::TooManyMacs);
+        }
+        self.check_states(&registration.states)?;
+        if let Some(name) = &registration.hostname {
+            self.check_name(None, name).await?;
+        }
+        for _ in 0..CONFLICT_RETRIES {
+            let found = self.store.candidates(&registration.identity).await?;
+            let candidates: Vec<_> = found.hosts.iter().map(Into::into).collect();
+            match recognise(&registration.identity, &candidates).0 {
+                Recognition::New { .. } => {}
+                Recognition::Known(id) => return Err(HostsError::KnownAs(vec![id])),
+                Recognition::Doubt { candidates, .. } => return Err(HostsError::KnownAs(candidates)),
+                Recognition::Nobody => return Err(HostsError::NoIdentity),
+            }
+            let now = self.clock.now();
+            let build = |id| register(id, registration.clone(), actor.clone(), now);
+            let host = match run {
+                Run::Dry => Ok(build(HostId::new(0)).host),
+                Run::Real => self.store.register(&found, build).await,
+            };
+            match host {
+                Ok(host) => {
+                    let erases = self.erased_by(&host);
+                    return Ok(Acted { before: None, after: Some(host), changed: true, erases });
+                }
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// The timeline of a host from an event on, oldest first.
+    pub async fn timeline(&self, id: HostId, from_seq: u64, limit: u32) -> Result<Vec<Event>, HostsError> {
+        Ok(self.store.events(id, from_seq, limit).await?)
+    }
+
+    /// Why a machine was told to wait for a person; none while it was not, or not since the last order.
+    pub fn held_for(&self, host: &Host) -> Option<HoldReason> {
+        let boot = host.current_boot()?;
+        if !boot.held && !matches!(boot.stage, Stage::Failed { .. }) {
+            return None;
+        }
+        let (now, most_attempts) = (self.clock.now(), self.settings.most_attempts);
+        match next_boot(host, &Ask { from: boot.from, now, activity: Activity::Quiet, most_attempts }) {
+            NextBoot::Hold(reason) => Some(reason),
+            NextBoot::LocalDisk | NextBoot::Wait | NextBoot::Offer => None,
+        }
+    }
+
+    /// Refuses a queue with a state that nothing can boot: the machine would only hold.
+    fn check_states(&self, states: &States) -> Result<(), HostsError> {
+        for state in states.iter().filter(|state| !state.is_built_in()) {
+            if self.catalogue.has_folder(state) {
+                self.catalogue.image(state)?;
+            } else if !self.renderer.has_template(None, &format!("{state}.ipxe")) {
+                let names = self.catalogue.list().unwrap_or_default().into_iter().map(|(name, _)| name);
+                let suggestion = error::nearest(state.as_str(), names);
+                return Err(HostsError::NothingToBoot { state: state.clone(), suggestion });
+            }
+        }
+        Ok(())
+    }
+
+    fn erases(&self, before: &Host, after: &Host, act: &Act) -> Vec<Erased> {
+        match act {
+            Act::Finish | Act::Forget { .. } => Vec::new(),
+            Act::Retry { .. } => self.erased_by(after),
+            Act::Set { .. } => {
+                let same_disk = before.metadata.get(INSTALL_DEVICE) == after.metadata.get(INSTALL_DEVICE);
+                if before.step == after.step && same_disk { Vec::new() } else { self.erased_by(after) }
+            }
+        }
+    }
+
+    /// What dies when a host works through its queue.
+    fn erased_by(&self, host: &Host) -> Vec<Erased> {
+        let erased = |state: &StateName| {
+            if state.is_built_in() {
+                return None;
+            }
+            if let Ok(image) = self.catalogue.image(state) {
+                let named = host.metadata.get(INSTALL_DEVICE).and_then(|value| value.as_str()).map(str::to_owned);
+                let disk = named.or_else(|| image.manifest.device.as_ref().map(ToString::to_string));
+                return image.manifest.writes.is_order().then(|| Erased { state: state.clone(), disk });
+            }
+            let may_write = !self.renderer.says_it_writes_nothing(&format!("{state}.ipxe"));
+            may_write.then(|| Erased { state: state.clone(), disk: None })
+        };
+        host.states.iter().filter_map(erased).collect()
+    }
+}
+
+fn check_terms(host: &Host, terms: &Terms) -> Result<(), HostsError> {
+    if let Some(expected) = terms.revision.filter(|expected| *expected != host.revision) {
+        return Err(HostsError::Revised { host: host.label(), expected, found: host.revision });
+    }
+    if let Some(expected) = &terms.serial
+        && host.identity.serial.as_ref() != Some(expected)
+    {
+        let found = host.identity.serial.clone();
+        return Err(HostsError::OtherSerial { host: host.label(), expected: expected.clone(), found });
+    }
+    Ok(())
+}
+
+/// What an act makes of a host; none when nothing.
+fn change(host: &Host, act: &Act, actor: &Actor, now: Timestamp) -> Result<Option<Change>, HostsError> {
+    match act {
+        Act::Set { edit: wanted, states, reinstall, abort } => {
+            let edited = edit(host, wanted, actor.clone(), now)?;
+            // The same queue again is no order; ordering the same anew is what `retry` is for.
+            let Some(states) = states.as_ref().filter(|states| **states != host.states) else { return Ok(edited) };
+            let (host, mut events) = edited.map_or_else(|| (host.clone(), Vec::new()), |edit| (edit.host, edit.events));
+            let ordered = set_states(&host, states.clone(), *reinstall, *abort, actor.clone(), now)?;
+            events.extend(ordered.events);
+            Ok(Some(Change { host: ordered.host, events }))
+        }
+        Act::Finish => Ok(finish_by_operator(host, actor.clone(), now)),
+        Act::Retry { abort } => Ok(Some(retry(host, *abort, actor.clone(), now)?)),
+        Act::Forget { abort } if host.is_attempt_open() && !abort => Err(HostsError::BeingInstalled(host.label())),
+        Act::Forget { .. } => Ok(Some(forget(host, actor.clone(), now))),
+    }
+}

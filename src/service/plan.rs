@@ -1,0 +1,253 @@
+//! From a plugin's plan to a finished boot script: what is checked here is what keeps a verdict from being an order.
+
+use serde_json::{Map, Value};
+
+use crate::domain::{BootId, DevicePolicy, Facts, Host, StateName, StatesError, Writes};
+use crate::hooks::{BootPlan, BootRequest, ImageBoot, KnownHost, TemplateBoot};
+use crate::images::{Image, Kind, NotOffered};
+use crate::render::{
+    BaseUrl, BootScript, BootVars, CallVars, CmdlineError, DocumentVars, HostVars, ImageVars, Initrd, KernelArg,
+    KiwiLine, LinuxLine, RenderError, SafeLine, ServerVars,
+};
+
+use super::Service;
+
+/// A boot that everybody agreed on, rendered.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    pub(super) script: String,
+    /// The image; none for a template.
+    pub(super) image: Option<StateName>,
+    pub(super) writes: Writes,
+    /// For people.
+    pub(super) what: String,
+}
+
+/// Why a plan is not carried out; the machine holds, and reads this.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PlanRefused {
+    #[error(transparent)]
+    NotOffered(#[from] NotOffered),
+    #[error(transparent)]
+    Name(#[from] StatesError),
+    #[error("a plugin wants to boot {image}, which writes a disk, but the state is {state}: a plugin cannot order")]
+    NotOrdered { image: StateName, state: StateName },
+    #[error("a plugin wants to boot {0}, but the host waits for a state")]
+    NoState(String),
+    #[error("the kernel command line of {image}: {error}")]
+    Cmdline { image: StateName, error: CmdlineError },
+    #[error("the host's metadata names {0:?} as install_device: {choices} is expected", choices = DevicePolicy::CHOICES)]
+    Device(String),
+    #[error("{0}")]
+    Render(#[from] RenderError),
+    #[error("the boot script of {0} does not fetch its files below boot.files: its installation could not be followed")]
+    Untracked(StateName),
+}
+
+/// A host's metadata may name another disk than its image does, under this key.
+pub(super) const INSTALL_DEVICE: &str = "install_device";
+
+impl Service {
+    /// Turns a plan into a script for this boot.
+    pub(super) fn render_plan(
+        &self,
+        host: &Host,
+        facts: &Facts,
+        plan: &BootPlan,
+        bootid: &BootId,
+        base: &BaseUrl,
+    ) -> Result<Rendered, PlanRefused> {
+        match plan {
+            BootPlan::Image(plan) => self.render_image(host, facts, plan, bootid, base),
+            BootPlan::Template(plan) => self.render_template(host, facts, plan, bootid, base),
+            BootPlan::LocalDisk => Err(PlanRefused::NoState("the local disk".to_owned())),
+        }
+    }
+
+    fn render_image(
+        &self,
+        host: &Host,
+        facts: &Facts,
+        plan: &ImageBoot,
+        bootid: &BootId,
+        base: &BaseUrl,
+    ) -> Result<Rendered, PlanRefused> {
+        let name: StateName = plan.image.parse()?;
+        let state = host.states.current();
+        if state.is_built_in() {
+            return Err(PlanRefused::NoState(plan.image.clone()));
+        }
+        let image = self.catalogue.image(&name)?;
+        let writes = image.manifest.writes;
+        if writes.is_order() && name != *state {
+            return Err(PlanRefused::NotOrdered { image: name, state: state.clone() });
+        }
+        let files = base.files(bootid);
+        let disk = install_disk(host, &image)?;
+        let cmdline = command_line(&image, plan, disk.as_ref(), &files, &base.post_install(bootid))
+            .map_err(|error| PlanRefused::Cmdline { image: name.clone(), error })?;
+        let variables = ImageVars {
+            server: ServerVars { base: base.clone() },
+            host: host_vars(host, facts),
+            image: name.to_string(),
+            boot: BootVars {
+                bootid: bootid.expose(),
+                attempt: host.attempts.saturating_add(1),
+                attempts_max: self.settings.most_attempts,
+                files: files.clone(),
+                kernel: image.manifest.kernel.to_string(),
+                initrd: image.manifest.initrd.as_ref().map(ToString::to_string).unwrap_or_default(),
+                cmdline,
+                disk: disk.as_ref().map(ToString::to_string).unwrap_or_default(),
+            },
+            vars: object(&plan.vars),
+        };
+        let script = if self.renderer.has_template(Some(&image.folder), "host.ipxe") {
+            self.renderer.document(Some(&image.folder), "host.ipxe", &variables)?.text
+        } else {
+            self.renderer.boot_script(&match image.manifest.kind {
+                Kind::Kiwi => BootScript::Kiwi(variables),
+                Kind::Linux => BootScript::Linux(variables),
+            })?
+        };
+        // What is fetched elsewhere is not counted, so an order could be carried out twice.
+        if writes.is_order() && !script.contains(&files) {
+            return Err(PlanRefused::Untracked(name));
+        }
+        Ok(Rendered { script, what: format!("image {name}"), image: Some(name), writes })
+    }
+
+    fn render_template(
+        &self,
+        host: &Host,
+        facts: &Facts,
+        plan: &TemplateBoot,
+        bootid: &BootId,
+        base: &BaseUrl,
+    ) -> Result<Rendered, PlanRefused> {
+        let name: StateName = plan.template.parse()?;
+        let state = host.states.current();
+        if state.is_built_in() {
+            return Err(PlanRefused::NoState(plan.template.clone()));
+        }
+        let document = format!("{name}.ipxe");
+        // Nobody can see what a template makes a machine do, so it is an order unless it says otherwise.
+        let writes = if self.renderer.says_it_writes_nothing(&document) { Writes::Nothing } else { Writes::Disk };
+        if writes.is_order() && name != *state {
+            return Err(PlanRefused::NotOrdered { image: name, state: state.clone() });
+        }
+        let mut variables = document_vars(host, bootid, base, name.as_str());
+        variables.host = host_vars(host, facts);
+        variables.vars = object(&plan.vars);
+        let script = self.renderer.document(None, &document, &variables)?.text;
+        Ok(Rendered { script, what: format!("template {name}"), image: None, writes })
+    }
+
+    /// What plugins are told.
+    pub(super) fn boot_request(host: &Host, facts: &Facts) -> BootRequest {
+        let facts = facts.described().into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        BootRequest { host: known_host(host), facts }
+    }
+}
+
+/// A host as plugins see it.
+pub(super) fn known_host(host: &Host) -> KnownHost {
+    let mut more = Map::new();
+    more.insert("created_at".to_owned(), Value::from(host.created_at.to_string()));
+    more.insert("changed_at".to_owned(), Value::from(host.changed_at.to_string()));
+    KnownHost {
+        id: host.id.get(),
+        revision: host.revision,
+        hostname: host.hostname.as_ref().map(ToString::to_string),
+        serial: host.identity.serial.as_ref().map(ToString::to_string).unwrap_or_default(),
+        uuid: host.identity.uuid.map(|uuid| uuid.to_string()).unwrap_or_default(),
+        macs: host.identity.macs.iter().map(ToString::to_string).collect(),
+        states: host.states.iter().map(ToString::to_string).collect(),
+        attempts: host.attempts,
+        metadata: host.metadata.as_map().clone(),
+        more,
+    }
+}
+
+/// A host as templates see it.
+pub(super) fn host_vars(host: &Host, facts: &Facts) -> HostVars {
+    let told =
+        |now: &Option<String>, before: &Option<String>| now.clone().or_else(|| before.clone()).unwrap_or_default();
+    HostVars {
+        id: host.id.get(),
+        hostname: host.hostname.as_ref().map(ToString::to_string).unwrap_or_default(),
+        serial: host.identity.serial.as_ref().map(ToString::to_string).unwrap_or_default(),
+        uuid: host.identity.uuid.map(|uuid| uuid.to_string()).unwrap_or_default(),
+        macs: host.identity.macs.iter().map(ToString::to_string).collect(),
+        manufacturer: told(&facts.hardware.manufacturer, &host.hardware.manufacturer),
+        product: told(&facts.hardware.product, &host.hardware.product),
+        state: host.states.current().to_string(),
+        states: host.states.iter().map(ToString::to_string).collect(),
+        metadata: Value::Object(host.metadata.as_map().clone()),
+    }
+}
+
+/// The variables of a document of one boot.
+pub(super) fn document_vars(host: &Host, bootid: &BootId, base: &BaseUrl, image: &str) -> DocumentVars {
+    let secret = bootid.expose();
+    DocumentVars {
+        server: ServerVars { base: base.clone() },
+        host: host_vars(host, &Facts::default()),
+        image: image.to_owned(),
+        files: base.files(bootid),
+        calls: CallVars::new(base, bootid),
+        bootid: secret,
+        vars: Value::Object(Map::new()),
+    }
+}
+
+fn command_line(
+    image: &Image,
+    plan: &ImageBoot,
+    disk: Option<&DevicePolicy>,
+    files: &str,
+    post_install_url: &str,
+) -> Result<SafeLine, CmdlineError> {
+    let manifest = &image.manifest;
+    let mut image_append = manifest.append.words().map(str::parse).collect::<Result<Vec<KernelArg>, _>>()?;
+    let plugin_append =
+        plan.append.iter().map(|word| KernelArg::from_plugin(word)).collect::<Result<Vec<KernelArg>, _>>()?;
+    match (manifest.kind, &image.payload, disk) {
+        (Kind::Kiwi, Some(payload), Some(disk)) => SafeLine::kiwi(&KiwiLine {
+            image_url: &format!("{files}{}", payload.name),
+            disk,
+            post_install_url,
+            image_append: &image_append,
+            plugin_append: &plugin_append,
+        }),
+        (Kind::Kiwi | Kind::Linux, _, disk) => {
+            // So that an image that is no KIWI installer knows which disk it was given, too.
+            if let Some(disk) = disk {
+                image_append.push(format!("kiwispray.device={disk}").parse()?);
+            }
+            SafeLine::linux(&LinuxLine {
+                initrd: if manifest.initrd.is_some() { Initrd::Loaded } else { Initrd::Absent },
+                post_install_url,
+                image_append: &image_append,
+                plugin_append: &plugin_append,
+            })
+        }
+    }
+}
+
+fn install_disk(host: &Host, image: &Image) -> Result<Option<DevicePolicy>, PlanRefused> {
+    if !image.manifest.writes.is_order() {
+        return Ok(None);
+    }
+    match host.metadata.get(INSTALL_DEVICE) {
+        None | Some(Value::Null) => Ok(image.manifest.device.clone()),
+        Some(value) => {
+            let refuse = || PlanRefused::Device(value.to_string().chars().take(80).collect());
+            Ok(Some(value.as_str().ok_or_else(refuse)?.parse().map_err(|_| refuse())?))
+        }
+    }
+}
+
+fn object(vars: &[(String, Value)]) -> Value {
+    Value::Object(vars.iter().cloned().collect())
+}

@@ -1,0 +1,146 @@
+//! Events as they are committed, for those who follow them live, and their places in the history of the whole store.
+//!
+//! Invariant: an event is seen here only after it is durable, in the order of commits, and each once.
+use std::{collections::VecDeque, fmt, num::ParseIntError, str::FromStr};
+
+use super::{
+    keys,
+    kv::{Op, Revision},
+    record::{self, RecordError},
+    watch::{Change, ChangeStream, WatchError},
+};
+use crate::domain::Event;
+
+/// The random name of one store. A restored one has another, so that no position in the old history is taken for one in
+/// the new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation(u64);
+
+impl Generation {
+    pub(super) const fn new(random: u64) -> Self {
+        Self(random)
+    }
+}
+
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// Where an event stands among all events of all hosts: it is not allocated, but follows from the commit. Written
+/// `<generation>-<revision>-<index>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The store that numbered it.
+    pub generation: Generation,
+    /// The commit.
+    pub revision: Revision,
+    /// The place within the commit.
+    pub index: u32,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.generation, self.revision, self.index)
+    }
+}
+
+/// The text is no position.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no position of an event: <generation>-<revision>-<index> is expected")]
+pub struct PositionError;
+
+impl From<ParseIntError> for PositionError {
+    fn from(_: ParseIntError) -> Self {
+        Self
+    }
+}
+
+impl FromStr for Position {
+    type Err = PositionError;
+
+    fn from_str(text: &str) -> Result<Self, PositionError> {
+        let mut parts = text.splitn(3, '-');
+        let mut part = || parts.next().ok_or(PositionError);
+        let generation = Generation(u64::from_str_radix(part()?, 16)?);
+        Ok(Self { generation, revision: Revision::new(part()?.parse()?), index: part()?.parse()? })
+    }
+}
+
+/// A committed event and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// To follow from here again later.
+    pub position: Position,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Why an [`EventStream`] gives no more events.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// The follower was too slow, or asks for events of long ago or of another store: it reads the hosts anew and
+    /// follows from now on.
+    #[error("some events are no longer at hand; read the hosts anew")]
+    Resync,
+    /// The store stopped; everything before that was delivered.
+    #[error("the store stopped")]
+    Stopped,
+    /// A record that cannot be read.
+    #[error("a committed event cannot be read")]
+    Record(#[from] RecordError),
+}
+
+impl From<WatchError> for StreamError {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Compacted { .. } => Self::Resync,
+            WatchError::Stopped => Self::Stopped,
+        }
+    }
+}
+
+/// All events of all hosts, in the order of their commits.
+#[derive(Debug)]
+pub struct EventStream {
+    changes: ChangeStream,
+    generation: Generation,
+    after: Option<Position>,
+    ready: VecDeque<Committed>,
+}
+
+impl EventStream {
+    pub(super) fn new(changes: ChangeStream, generation: Generation, after: Option<Position>) -> Self {
+        Self { changes, generation, after, ready: VecDeque::new() }
+    }
+
+    /// Waits for the next event. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Result<Committed, StreamError> {
+        if self.after.is_some_and(|position| position.generation != self.generation) {
+            return Err(StreamError::Resync);
+        }
+        loop {
+            if let Some(committed) = self.ready.pop_front() {
+                return Ok(committed);
+            }
+            let change = self.changes.next().await?;
+            self.unpack(change)?;
+        }
+    }
+
+    fn unpack(&mut self, change: Change) -> Result<(), StreamError> {
+        for (index, op) in change.ops {
+            let position = Position { generation: self.generation, revision: change.revision, index };
+            let was_seen = |after: Position| (after.revision, after.index) >= (position.revision, index);
+            // Deletions are events that leave the timeline.
+            if let Op::Put(key, value) = op
+                && !self.after.is_some_and(was_seen)
+                && let Some((host, seq)) = keys::event_place(&key)
+            {
+                self.ready.push_back(Committed { position, event: record::decode_event(host, seq, &value)? });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! How hosts are written: every commit guards the version of its host and the index entries that it touches.
+use std::sync::atomic::Ordering;
+
+use super::{
+    Candidates, Indexed, MAX_IDS_PER_VALUE, Store, StoreError, TIMELINE_EVENTS, highest_id, number, unreadable,
+};
+use crate::{
+    domain::{Change, Event, Host, HostId, Identity},
+    store::{
+        keys,
+        kv::{Commit, Key, Kv, KvError, Outcome, Revision},
+        record,
+    },
+};
+
+/// How often a commit is tried whose host did not change but whose neighbours did.
+const MOST_TRIES: u32 = 16;
+
+impl Store {
+    /// Gives the next number to a new host and writes it. `Conflict` if meanwhile another host got, or lost, a value of
+    /// the identity that the candidates were asked for: they must be judged anew.
+    ///
+    /// Numbers are dense, save for those of registrations that conflicted while others were under way.
+    pub async fn register(
+        &self,
+        candidates: &Candidates,
+        build: impl FnOnce(HostId) -> Change,
+    ) -> Result<Host, StoreError> {
+        let number = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = HostId::new(number);
+        let registered = self.register_as(id, candidates, build(id)).await;
+        if registered.is_err() {
+            // Given back if nobody took the next one meanwhile. After an unknown end the guard tells whether it is
+            // free.
+            let _ = self.next_id.compare_exchange(number + 1, number, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        registered
+    }
+
+    async fn register_as(&self, id: HostId, candidates: &Candidates, change: Change) -> Result<Host, StoreError> {
+        check_numbers(id, 0, &change)?;
+        let own = keys::index(&change.host.identity).map_err(KvError::from)?;
+        let mut seen = candidates.seen.clone();
+        let is_unseen = |key: &&Key| !seen.iter().any(|indexed| indexed.key == **key);
+        let unseen = own.iter().filter(is_unseen).cloned().collect();
+        seen.extend(self.indexed(unseen).await?);
+        let mut commit = Commit::default();
+        commit.guard(keys::hot(id), Revision::ZERO);
+        for indexed in seen {
+            commit.guard(indexed.key.clone(), indexed.revision);
+            if own.contains(&indexed.key) {
+                indexed.with(id, &mut commit);
+            }
+        }
+        commit.put(keys::cold(id), record::encode_cold(&change.host).map_err(unreadable(&keys::cold(id)))?);
+        commit.put(keys::hot(id), record::encode_hot(&change.host));
+        self.put_events(&mut commit, &change.events)?;
+        match self.kv.commit(commit).await? {
+            Outcome::Committed(_) => Ok(change.host),
+            Outcome::Conflict(key) => {
+                if key == keys::hot(id) {
+                    // Another server gave this number away.
+                    let next = highest_id(&self.kv).await?.saturating_add(1);
+                    self.next_id.fetch_max(next, Ordering::Relaxed);
+                }
+                Err(StoreError::Conflict)
+            }
+        }
+    }
+
+    /// Writes a change that was made from `before`, with its events and whatever the indexes need. `Conflict` if the
+    /// host is another by now.
+    pub async fn commit(&self, before: &Host, change: Change) -> Result<Host, StoreError> {
+        check_numbers(before.id, before.event_count, &change)?;
+        let after = &change.host;
+        let (gone, new) = index_difference(&before.identity, &after.identity)?;
+        let cold = match record::cold_is_same(before, after) {
+            true => None,
+            false => Some(record::encode_cold(after).map_err(unreadable(&keys::cold(after.id)))?),
+        };
+        for _ in 0..MOST_TRIES {
+            let mut commit = Commit::default();
+            self.guard_version(&mut commit, before).await?;
+            self.put_index(&mut commit, before.id, &gone, &new).await?;
+            if let Some(cold) = &cold {
+                commit.put(keys::cold(after.id), cold.clone());
+            }
+            commit.put(keys::hot(after.id), record::encode_hot(after));
+            self.put_events(&mut commit, &change.events)?;
+            match self.kv.commit(commit).await? {
+                Outcome::Committed(_) => return Ok(change.host),
+                Outcome::Conflict(key) if key == keys::hot(before.id) => return Err(StoreError::Conflict),
+                // Another host entered or left an index entry of this one.
+                Outcome::Conflict(_) => {}
+            }
+        }
+        Err(StoreError::Conflict)
+    }
+
+    /// Takes a host out: its records and index entries go, its events stay and get the ones of `change`. Its number is
+    /// not used again.
+    pub async fn forget(&self, before: &Host, change: Change) -> Result<(), StoreError> {
+        check_numbers(before.id, before.event_count, &change)?;
+        let gone = keys::index(&before.identity).map_err(KvError::from)?;
+        for _ in 0..MOST_TRIES {
+            let mut commit = Commit::default();
+            self.guard_version(&mut commit, before).await?;
+            self.put_index(&mut commit, before.id, &gone, &[]).await?;
+            self.raise_last_forgotten(&mut commit, before.id).await?;
+            commit.delete(keys::cold(before.id));
+            commit.delete(keys::hot(before.id));
+            self.put_events(&mut commit, &change.events)?;
+            match self.kv.commit(commit).await? {
+                Outcome::Committed(_) => return Ok(()),
+                Outcome::Conflict(key) if key == keys::hot(before.id) => return Err(StoreError::Conflict),
+                Outcome::Conflict(_) => {}
+            }
+        }
+        Err(StoreError::Conflict)
+    }
+
+    async fn guard_version(&self, commit: &mut Commit, before: &Host) -> Result<(), StoreError> {
+        let key = keys::hot(before.id);
+        let (_, mut found) = self.kv.get(std::slice::from_ref(&key)).await?;
+        let hot = found.pop().flatten().ok_or(StoreError::Conflict)?;
+        if record::decode_event_count(&hot.value).map_err(unreadable(&key))? != before.event_count {
+            return Err(StoreError::Conflict);
+        }
+        commit.guard(key, hot.revision);
+        Ok(())
+    }
+
+    async fn put_index(&self, commit: &mut Commit, id: HostId, gone: &[Key], new: &[Key]) -> Result<(), StoreError> {
+        if gone.is_empty() && new.is_empty() {
+            return Ok(());
+        }
+        for indexed in self.indexed([gone, new].concat()).await? {
+            commit.guard(indexed.key.clone(), indexed.revision);
+            if new.contains(&indexed.key) {
+                indexed.with(id, commit);
+            } else {
+                indexed.without(id, commit);
+            }
+        }
+        Ok(())
+    }
+
+    async fn raise_last_forgotten(&self, commit: &mut Commit, id: HostId) -> Result<(), StoreError> {
+        let (_, mut found) = self.kv.get(&[keys::LAST_FORGOTTEN]).await?;
+        let entry = found.pop().flatten();
+        let highest = entry.as_ref().map_or(Ok(0), number)?;
+        if id.get() > highest {
+            commit.guard(keys::LAST_FORGOTTEN, entry.map_or(Revision::ZERO, |entry| entry.revision));
+            commit.put(keys::LAST_FORGOTTEN, record::encode_number(id.get()));
+        }
+        Ok(())
+    }
+
+    /// As many old events leave as new ones come, so the timeline never needs a cleaner.
+    fn put_events(&self, commit: &mut Commit, events: &[Event]) -> Result<(), StoreError> {
+        let operation = self.next_operation.fetch_add(1, Ordering::Relaxed);
+        for event in events {
+            let key = keys::event(event.host, event.seq);
+            let value = record::encode_event(event, operation).map_err(unreadable(&key))?;
+            commit.put(key, value);
+            if let Some(old @ 1..) = event.seq.checked_sub(TIMELINE_EVENTS) {
+                commit.delete(keys::event(event.host, old));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Indexed {
+    /// A full entry stays as it is: a value that so many machines have identifies none of them.
+    fn with(mut self, id: HostId, commit: &mut Commit) {
+        if let Err(place) = self.ids.binary_search(&id)
+            && self.ids.len() < MAX_IDS_PER_VALUE
+        {
+            self.ids.insert(place, id);
+            commit.put(self.key, record::encode_ids(&self.ids));
+        }
+    }
+
+    fn without(mut self, id: HostId, commit: &mut Commit) {
+        self.ids.retain(|other| *other != id);
+        if self.ids.is_empty() {
+            commit.delete(self.key);
+        } else {
+            commit.put(self.key, record::encode_ids(&self.ids));
+        }
+    }
+}
+
+/// What leaves the indexes and what enters them.
+fn index_difference(before: &Identity, after: &Identity) -> Result<(Vec<Key>, Vec<Key>), StoreError> {
+    // Most commits are boots; they compare two identities and build no keys.
+    if before == after {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let (mut gone, mut new) = (keys::index(before).map_err(KvError::from)?, keys::index(after).map_err(KvError::from)?);
+    gone.retain(|key| {
+        let stays = new.iter().position(|other| other == key);
+        stays.map(|at| new.swap_remove(at)).is_none()
+    });
+    Ok((gone, new))
+}
+
+fn check_numbers(id: HostId, event_count: u64, change: &Change) -> Result<(), StoreError> {
+    let mut last = event_count;
+    let follows = |event: &Event| {
+        last += 1;
+        event.host == id && event.seq == last
+    };
+    let good = !change.events.is_empty() && change.events.iter().all(follows);
+    if good && change.host.id == id && change.host.event_count == last {
+        Ok(())
+    } else {
+        Err(StoreError::Misnumbered { host: id })
+    }
+}

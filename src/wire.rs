@@ -1,0 +1,330 @@
+//! The admin plane's JSON: what the server answers and what the command line sends.
+//!
+//! Invariant: these types are the interface. They are plain data of their own, so that the domain and the store can
+//! change without breaking scripts; fields are added, never renamed. Times are RFC 3339, sizes are bytes, a queue is
+//! written as an array of state names.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A host as people see it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostView {
+    /// Its number.
+    pub id: u64,
+    /// Grows when name, states, metadata or identity change; `If-Match` takes it.
+    pub revision: u64,
+    /// Its name, if it has one.
+    pub hostname: Option<String>,
+    /// DMI serial number.
+    pub serial: Option<String>,
+    /// DMI UUID.
+    pub uuid: Option<String>,
+    /// Network cards, in order.
+    pub macs: Vec<String>,
+    /// Manufacturer and product, as the firmware words them.
+    pub model: Option<String>,
+    /// `pcbios` or `efi`.
+    pub platform: Option<String>,
+    /// The current state: the first of `states`.
+    pub state: String,
+    /// The queue.
+    pub states: Vec<String>,
+    /// Attempts at the current step.
+    pub attempts: u32,
+    /// Whether an attempt at the current step is under way.
+    pub running: bool,
+    /// Why its own record makes it hold, with the remedy; absent when it does not.
+    pub hold: Option<String>,
+    /// The file that it fetches now.
+    pub progress: Option<ProgressView>,
+    /// What the site wants to remember of it.
+    pub metadata: Map<String, Value>,
+    /// When it last asked for anything; absent when it has not since the server started.
+    pub last_seen: Option<Timestamp>,
+    /// Whether it ever booted.
+    pub seen: bool,
+    /// When it became known.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub changed_at: Timestamp,
+}
+
+/// How far the transfer of a file is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressView {
+    /// The file's name.
+    pub file: String,
+    /// Bytes served.
+    pub bytes: u64,
+    /// Bytes of the whole file.
+    pub total: u64,
+    /// Whole percent served, 0 to 100.
+    pub percent: u8,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The entries, in order.
+    pub items: Vec<T>,
+    /// What `cursor` gives the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A host to be made known by hand. At least one of serial, UUID and MAC is needed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AddHost {
+    /// Its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// DMI serial number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// DMI UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Network cards.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub macs: Vec<String>,
+    /// The first queue; `new` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub states: Option<Vec<String>>,
+    /// What the site wants to remember of it.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
+    /// Say what would change, and change nothing.
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// Changes to one host, made together or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EditHost {
+    /// The new name; an empty text takes the name away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// To be merged into the metadata: `null` removes a key.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
+    /// The new queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub states: Option<Vec<String>>,
+    /// Whether a finished host may be installed again.
+    #[serde(skip_serializing_if = "is_false")]
+    pub reinstall: bool,
+    /// Whether a running attempt may be given up.
+    #[serde(skip_serializing_if = "is_false")]
+    pub abort: bool,
+    /// The serial number that the host must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_serial: Option<String>,
+    /// Say what would change, and change nothing.
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// A single act on a host: finish, retry or forget.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ActOnHost {
+    /// Whether a running attempt may be given up.
+    #[serde(skip_serializing_if = "is_false")]
+    pub abort: bool,
+    /// The serial number that the host must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_serial: Option<String>,
+    /// Say what would change, and change nothing.
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// What a change did, or would do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The host before; absent when it was made known just now.
+    pub before: Option<HostView>,
+    /// The host afterwards; absent when it was forgotten.
+    pub after: Option<HostView>,
+    /// Whether anything is different.
+    pub changed: bool,
+    /// Disks that lose their contents when the machine works through the new queue.
+    pub erases: Vec<Erasure>,
+}
+
+/// A disk that loses its contents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erasure {
+    /// The state that writes it.
+    pub state: String,
+    /// Which disk: a device path, `first` or `smallest`; absent when nothing in the server knows.
+    pub disk: Option<String>,
+}
+
+/// An event of a host's timeline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EventView {
+    /// The host it happened to.
+    pub host: u64,
+    /// Its place on the host's timeline, from 1.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Who caused it: `machine`, `server`, `operator NAME` or `plugin NAME`.
+    pub actor: String,
+    /// What, as a stable word.
+    pub kind: String,
+    /// What, as a sentence for people; its wording may change.
+    pub text: String,
+    /// The particulars, by kind.
+    pub data: Map<String, Value>,
+}
+
+/// How the newest request of a host to `/bootstrap` was judged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplanationView {
+    /// When it asked.
+    pub at: Timestamp,
+    /// From where.
+    pub from: String,
+    /// Who it was taken for, in a sentence.
+    pub recognition: String,
+    /// The comparison with every host that shares anything with it, one sentence each.
+    pub findings: Vec<String>,
+    /// Parameters that were disregarded.
+    pub ignored: Vec<IgnoredView>,
+    /// What it was answered, in a sentence.
+    pub answer: String,
+}
+
+/// A parameter of a boot that was disregarded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoredView {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a host would be answered if it booted now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanView {
+    /// `boot`, `local`, `wait` or `hold`.
+    pub outcome: String,
+    /// The same as a sentence, with the reason.
+    pub text: String,
+    /// The iPXE script, with a bootid that opens nothing.
+    pub script: Option<String>,
+}
+
+/// An image folder, offered or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageView {
+    /// The state that boots it.
+    pub name: String,
+    /// Why it is not offered; absent when it is.
+    pub problem: Option<String>,
+    /// The rest, when its manifest can be read.
+    #[serde(flatten)]
+    pub manifest: Option<ManifestView>,
+}
+
+/// What an image's manifest says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestView {
+    /// `kiwi` or `linux`.
+    pub kind: String,
+    /// What booting it does to disks: `nothing`, `disk` or `wipe`.
+    pub writes: String,
+    /// Which disk it writes: a device path, `first` or `smallest`.
+    pub device: Option<String>,
+    /// Kernel arguments besides the server's own.
+    pub append: String,
+    /// The kernel's file name.
+    pub kernel: String,
+    /// The initrd's file name.
+    pub initrd: Option<String>,
+    /// The file whose whole delivery means "installed".
+    pub payload: Option<String>,
+    /// Bytes of the payload.
+    pub payload_bytes: Option<u64>,
+    /// Bytes of all files that were imported.
+    pub total_bytes: u64,
+}
+
+/// How an image is to be imported; the archive is the body of the request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImportQuery {
+    /// Which disk it writes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// Kernel arguments behind those of the archive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub append: Option<String>,
+    /// Whether an image of that name may be replaced.
+    #[serde(skip_serializing_if = "is_false")]
+    pub replace: bool,
+}
+
+/// An image that was imported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportedView {
+    /// The image.
+    pub image: ImageView,
+    /// Kernel arguments of the archive that were dropped, as the server adds its own.
+    pub dropped_args: Vec<String>,
+    /// Templates of the replaced image that were kept.
+    pub kept_templates: Vec<String>,
+    /// Whether it replaced another image.
+    pub replaced: bool,
+}
+
+/// The server itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusView {
+    /// Its version.
+    pub version: String,
+    /// Addresses that it listens on for machines.
+    pub listen: Vec<String>,
+    /// Where it keeps its data.
+    pub data_dir: String,
+    /// Where its images are.
+    pub images_dir: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Its plugins.
+    pub plugins: Vec<PluginView>,
+    /// What keeps it from being ready, one sentence each.
+    pub not_ready: Vec<String>,
+}
+
+/// A plugin's condition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginView {
+    /// Its instance name.
+    pub name: String,
+    /// `ok`, or what is wrong.
+    pub state: String,
+}
+
+/// Why a request was refused: RFC 9457 with a stable `code`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The HTTP status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// One sentence for people, with the remedy where there is one.
+    pub detail: String,
+    /// Which problem it is; stable, for programs.
+    pub code: String,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
