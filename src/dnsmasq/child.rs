@@ -191,7 +191,9 @@ fn log(line: &str) {
     let (source, message) = line.split_once(": ").unwrap_or(("dnsmasq", line));
     // `dnsmasq-dhcp[123]`: the process id is known.
     let source = source.split('[').next().unwrap_or(source);
-    if TROUBLE.iter().any(|word| message.contains(word)) {
+    // UEFI firmware asks for a file's size first, and calls that off as if it were an error.
+    let aborted = message.contains("User aborted the transfer");
+    if !aborted && TROUBLE.iter().any(|word| message.contains(word)) {
         warn!(source, message, "dnsmasq reports trouble");
     } else if source == "dnsmasq" {
         info!(message, "dnsmasq");

@@ -86,23 +86,22 @@ impl Server {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    /// The number of the host with a serial number.
+    /// What the server knows of a host, named by number or serial.
+    pub(crate) fn host(&self, host: &str) -> Result<Value> {
+        let answer: Value = serde_json::from_str(&self.cli(&["host", "show", host, "--json"])?)?;
+        answer.get(0).cloned().with_context(|| format!("`host show {host} --json` shows nothing"))
+    }
+
+    /// The number of the host with a serial.
     pub(crate) fn host_id(&self, serial: &str) -> Result<String> {
-        let answer: Value = serde_json::from_str(&self.cli(&["host", "list", "--json"])?)?;
-        let hosts = answer.get("hosts").or(answer.get("items")).unwrap_or(&answer).as_array();
-        let hosts = hosts.context("`host list --json` shows no list")?;
-        // Wherever the serial stands in it.
-        let quoted = Value::from(serial).to_string();
-        let host = hosts.iter().find(|host| host.to_string().contains(&quoted));
-        let id = host.and_then(|host| host.get("id")).with_context(|| format!("no host has the serial {serial}"))?;
-        Ok(id.to_string())
+        let host = self.host(serial)?;
+        Ok(host.get("id").context("a host has no number")?.to_string())
     }
 
     /// The queue of a host, as in `wipe,image1`.
     pub(crate) fn states(&self, id: &str) -> Result<String> {
-        let host: Value = serde_json::from_str(&self.cli(&["host", "show", id, "--json"])?)?;
-        let host = host.get("host").unwrap_or(&host);
-        let states = host.get("states").and_then(Value::as_array).context("`host show --json` shows no states")?;
+        let host = self.host(id)?;
+        let states = host.get("states").and_then(Value::as_array).context("a host has no states")?;
         Ok(states.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","))
     }
 
