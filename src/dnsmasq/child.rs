@@ -189,7 +189,11 @@ async fn end(child: &mut tokio::process::Child) -> io::Result<()> {
 fn log(line: &str) {
     const TROUBLE: [&str; 6] = ["failed", "error", "cannot", "not found", "no address", "in use"];
     let (source, message) = line.split_once(": ").unwrap_or(("dnsmasq", line));
-    if TROUBLE.iter().any(|word| message.contains(word)) {
+    // `dnsmasq-dhcp[123]`: the process id is known.
+    let source = source.split('[').next().unwrap_or(source);
+    // UEFI firmware asks for a file's size first, and calls that off as if it were an error.
+    let aborted = message.contains("User aborted the transfer");
+    if !aborted && TROUBLE.iter().any(|word| message.contains(word)) {
         warn!(source, message, "dnsmasq reports trouble");
     } else if source == "dnsmasq" {
         info!(message, "dnsmasq");

@@ -264,13 +264,14 @@ impl Config {
                     "\n# One address per MAC: firmware, iPXE, installer and system send different client ids."
                 ));
                 line(format_args!("dhcp-ignore-clid\ndhcp-range={range},{},1h", self.interface.mask()));
-                line(format_args!("dhcp-leasefile={data_dir}/dnsmasq.leases"));
             }
             Mode::Proxy => {
                 line(format_args!("\n# No addresses: another DHCP server gives them."));
                 line(format_args!("dhcp-range={},proxy,{}", self.interface.network(), self.interface.mask()));
             }
         }
+        // dnsmasq opens it in proxy mode too, and by default one that belongs to the distribution's own service.
+        line(format_args!("dhcp-leasefile={data_dir}/dnsmasq.leases"));
     }
 
     /// The lines that start iPXE on one kind of firmware, or a comment that says why there are none.

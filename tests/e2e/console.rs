@@ -82,11 +82,6 @@ impl Console {
         printed.text.matches(text).count()
     }
 
-    /// Everything that was printed so far counts as waited for.
-    pub(crate) fn skip(&self) {
-        self.change(|printed| printed.seen = printed.text.len());
-    }
-
     fn change(&self, change: impl FnOnce(&mut Printed)) {
         let (lock, changed) = &*self.shared;
         change(&mut lock.lock().unwrap_or_else(PoisonError::into_inner));

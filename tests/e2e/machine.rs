@@ -98,6 +98,16 @@ impl Machine {
         Ok(())
     }
 
+    /// Gives a BIOS machine the network card's own ROM from the next power-on.
+    ///
+    /// `undionly.kpxe` removes the network stack that loaded it. A card's ROM stays for the next boot device, but the
+    /// iPXE in place of it runs in memory: leaving for the disk (`exit 1`) ends nowhere.
+    pub(crate) fn use_card_rom(&mut self) {
+        if self.firmware == Firmware::Bios {
+            self.firmware = Firmware::BiosRom;
+        }
+    }
+
     /// Pulls the plug.
     pub(crate) fn power_off(&mut self) -> Result<()> {
         if let Some(mut qemu) = self.qemu.take() {
@@ -156,9 +166,8 @@ impl Drop for Machine {
     }
 }
 
-/// Makes iPXE ask like a network card that is not iPXE, and go to the disk when told to.
+/// Makes iPXE ask like a network card that is not iPXE.
 const PLAIN_PXE: &str = "#!ipxe
 set user-class PlainCard
-autoboot ||
-sanboot --no-describe --drive 0x80
+autoboot
 ";

@@ -3,12 +3,15 @@
 //! Each run happens in network, process and mount namespaces of its own (see `net`): nothing outside is touched, and
 //! whatever is left over ends with the namespace. The usual way to run one is `cargo xtask e2e <scenario>`.
 
+mod boot;
 mod cache;
 mod console;
 mod firmware;
+mod kiwi;
 mod machine;
 mod net;
 mod payload;
+mod server;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -28,8 +31,12 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Scenario {
+    /// Two machines, BIOS and UEFI, from unknown to booting what was installed, with a server that is killed on the way.
+    Boot,
     /// Firmware of every kind reaches the boot script through the generated dnsmasq configuration.
     Firmware,
+    /// A real KIWI image, built if it is not in the cache, deployed on a blank disk.
+    Kiwi,
 }
 
 fn main() -> ExitCode {
@@ -45,12 +52,23 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    // What comes from elsewhere is fetched before the network is gone.
+    match args.scenario {
+        Scenario::Boot => drop(payload::kernel_tree()?),
+        Scenario::Firmware => {}
+        Scenario::Kiwi => drop(kiwi::archive()?),
+    }
     if let net::Place::Outside(code) = net::enter().context("cannot make the namespaces of the test")? {
         return Ok(code);
     }
+    if args.watch {
+        tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).init();
+    }
     let begin = Instant::now();
     let passed = match args.scenario {
+        Scenario::Boot => boot::run(args.watch)?,
         Scenario::Firmware => firmware::run(args.watch)?,
+        Scenario::Kiwi => kiwi::run(&kiwi::archive()?, args.watch)?,
     };
     println!("\n{passed} passed, 0 failed, {} s", begin.elapsed().as_secs());
     Ok(ExitCode::SUCCESS)

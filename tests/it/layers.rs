@@ -86,7 +86,8 @@ fn named(code: &str) -> BTreeSet<String> {
                     c if c.is_whitespace() => continue,
                     _ => at_start = false,
                 }
-                if !word.is_empty() && !(character.is_alphanumeric() || character == '_') {
+                let goes_on = character.is_alphanumeric() || character == '_';
+                if !word.is_empty() && !goes_on {
                     names.insert(std::mem::take(&mut word));
                     at_start = character == ',' && depth == 1;
                 }
