@@ -141,3 +141,20 @@ fn what_the_site_ignores_is_no_evidence() {
     assert_eq!(Machine::new(2).but("serial", "sn00001").but("net1", "52:54:00:bb:bb:bb").boot(&server).host, Some(2));
     assert_eq!(server.host(1)["serial"], serde_json::Value::Null);
 }
+
+#[test]
+fn a_machine_that_asks_many_times_at_once_becomes_one_host() {
+    let server = Site::new().serve();
+    for number in 1..=4 {
+        std::thread::scope(|scope| {
+            for _ in 0..10 {
+                scope.spawn(|| assert_eq!(Machine::new(number).boot(&server).outcome, "hold"));
+            }
+        });
+    }
+    let hosts = server.json(&["host", "list"]);
+    let ids: Vec<u64> = hosts.as_array().unwrap().iter().map(|host| host["id"].as_u64().unwrap()).collect();
+    assert_eq!(ids.len(), 4, "{ids:?}");
+    // Those who came too late to register were recognised.
+    assert!(ids.iter().all(|id| server.events(*id) == ["registered"]));
+}

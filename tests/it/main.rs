@@ -14,10 +14,12 @@ mod support;
 
 mod broken;
 mod cli;
+mod crash;
 mod doubt;
 mod hostile;
 mod layers;
 mod people;
 mod plane;
 mod start;
+mod text;
 mod way;
