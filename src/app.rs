@@ -209,6 +209,7 @@ fn base_url(config: &Config, address: SocketAddr) -> BaseUrl {
 fn greet(config: &Config, address: SocketAddr, ipxe: &IpxeFiles, service: &Service) {
     let base = base_url(config, address);
     anstream::println!("kiwispray {} answers machines at {base}/bootstrap.ipxe", env!("CARGO_PKG_VERSION"));
+    anstream::println!("  listens    {address}");
     anstream::println!("  data       {}", config.data_dir.display());
     anstream::println!("  images     {}", config.images_dir.display());
     let plugins = service.plugin_states();

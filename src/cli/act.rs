@@ -148,7 +148,9 @@ fn differences(before: &HostView, after: &HostView, color: bool) -> Vec<String> 
     keys.sort();
     keys.dedup();
     for key in keys.into_iter().filter(|key| old.get(*key) != new.get(*key)) {
-        let value = |value: Option<&serde_json::Value>| value.map_or_else(|| "none".to_owned(), ToString::to_string);
+        let value = |value: Option<&serde_json::Value>| {
+            value.map_or_else(|| "none".to_owned(), |value| harmless(&value.to_string()))
+        };
         lines.push(format!("  {}: {} -> {}", harmless(key), value(old.get(key)), value(new.get(key))));
     }
     lines

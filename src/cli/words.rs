@@ -80,9 +80,13 @@ pub(crate) fn shell(text: &str) -> String {
     }
 }
 
-/// A text from outside with control characters made visible, so that it cannot steer a terminal.
+/// A text from outside with control characters, and those that reorder text, made visible, so that it cannot steer a
+/// terminal.
 pub(crate) fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    let steers = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -117,5 +121,6 @@ mod tests {
     #[test]
     fn text_from_outside_cannot_steer_a_terminal() {
         assert_eq!(harmless("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+        assert_eq!(harmless("a\u{202e}b\u{9b}2J"), "a\u{fffd}b\u{fffd}2J");
     }
 }

@@ -1,9 +1,23 @@
-//! Integration tests, in one binary.
+//! Integration tests, in one binary: the real server as machines, scripts and people meet it. Each test has a server,
+//! folders and machines of its own.
+
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test that cannot go on fails, and clippy takes only test functions themselves for tests"
 )]
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod broken;
 mod cli;
+mod doubt;
+mod hostile;
 mod layers;
+mod people;
+mod plane;
+mod start;
+mod way;

@@ -92,9 +92,10 @@ fn shown(host: &HostView, look: Look) -> String {
         ("changed", format!("{}, revision {}", ago(host.changed_at, look.now), host.revision)),
     ]);
     if !host.metadata.is_empty() {
-        // JSON escapes the control characters, and its own line breaks are wanted.
+        // JSON's own line breaks are wanted, but it escapes only some of what steers a terminal.
         let value = Value::Object(host.metadata.clone());
-        rows.push(("metadata", serde_json::to_string_pretty(&value).unwrap_or_else(|_| value.to_string())));
+        let text = serde_json::to_string_pretty(&value).unwrap_or_else(|_| value.to_string());
+        rows.push(("metadata", text.lines().map(harmless).collect::<Vec<_>>().join("\n")));
     }
     facts(&rows)
 }

@@ -1,0 +1,415 @@
+//! Requests that nobody should send, and text that would like to be code (P6).
+
+use std::io::{Read, Write};
+use std::os::unix::fs::symlink;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::site::payload;
+use crate::support::{Machine, Server, Site};
+
+fn list(server: &Server) -> usize {
+    server.json(&["host", "list"]).as_array().unwrap().len()
+}
+
+#[test]
+fn parameters_that_make_no_sense_are_ignored_and_named() {
+    let server = Site::new().serve();
+    let long = "x".repeat(5_000);
+    let good = "net0=52-54-00-00-00-01";
+    for more in [
+        "serial=".to_owned(),
+        format!("serial={long}"),
+        format!("product={long}"),
+        "serial=%ff%fe".to_owned(),
+        "serial=A%0aB&product=a%00b".to_owned(),
+        "%ff=1&=&&&=x&serial".to_owned(),
+        "net1=52-54-00-00-00&net2=zz&dhcp_mac=%00".to_owned(),
+        "x=1&".repeat(2_000),
+        "serial=%2".to_owned(),
+        "hostname=%24%7bx%7d&waited=99999999999999999999&waited=-1".to_owned(),
+    ] {
+        let response = server.get(&format!("/bootstrap?{good}&{more}")).expect(200);
+        assert_eq!(response.header("x-kiwispray-outcome"), Some("hold"), "{more}");
+    }
+    assert_eq!(list(&server), 1);
+}
+
+#[test]
+fn of_repeated_parameters_the_first_counts() {
+    let server = Site::new().serve();
+    let path = "/bootstrap?net0=52-54-00-00-00-01&serial=FIRST&serial=SECOND&net0=52-54-00-00-00-02";
+    server.get(path).expect(200);
+    let host = server.host(1);
+    assert_eq!((&host["serial"], &host["macs"]), (&"FIRST".into(), &serde_json::json!(["52:54:00:00:00:01"])));
+    let ignored = server.json(&["host", "explain", "1"])["ignored"].clone();
+    assert_eq!(ignored.as_array().unwrap().len(), 2, "{ignored}");
+}
+
+#[test]
+fn what_is_no_http_is_answered_by_a_refusal_or_not_at_all() {
+    let server = Site::new().serve();
+    let long = format!("GET /bootstrap?x={} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(100_000));
+    let headers = format!("GET /hosts HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(1_000_000));
+    let many = format!("GET /hosts HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(10_000));
+    for bytes in [
+        &b"\r\n\r\n\r\n\r\n"[..],
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"G\0T / HTTP/1.1\r\n\r\n",
+        b"GET /bootstrap HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /finish HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+        b"POST /update HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET \xff\xfe HTTP/1.1\r\n\r\n",
+        long.as_bytes(),
+        headers.as_bytes(),
+        many.as_bytes(),
+    ] {
+        let begin = Instant::now();
+        let mut stream = server.http().connect();
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.starts_with("HTTP/1.1 5"), "{answer}");
+        assert!(
+            begin.elapsed() < Duration::from_secs(15),
+            "{:?}",
+            String::from_utf8_lossy(&bytes[..20.min(bytes.len())])
+        );
+    }
+    server.get("/bootstrap.ipxe").expect(200);
+}
+
+#[test]
+fn http_1_0_is_spoken() {
+    let server = Site::new().serve();
+    let response = server.http().send(b"GET /bootstrap?net0=52-54-00-00-00-01 HTTP/1.0\r\n\r\n").unwrap();
+    assert_eq!((response.status, response.header("x-kiwispray-outcome")), (200, Some("hold")));
+}
+
+#[test]
+fn a_body_of_ten_megabytes_changes_no_answer_but_that_of_update() {
+    let server = Site::new().linux("discover", "writes = \"nothing\"").serve();
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    server.deploy("discover", 1);
+    let boot = machine.boots(&server);
+    let body = vec![b'x'; 10 << 20];
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let update = server.http().request("POST", &boot.call("update"), &form, &body).expect(413);
+    assert_eq!(update.text(), "the inventory is too large\n");
+    assert_eq!(
+        server.http().request("GET", &machine.request(), &[], &body).expect(200).header("x-kiwispray-host"),
+        Some("1")
+    );
+    server.http().request("POST", "/bootstrap", &[], &body).expect(405);
+    server.http().request("POST", "/finish?id=1&bootid=x", &[], &body).expect(401);
+    let boot = machine.boots(&server);
+    server.http().request("POST", &boot.call("finish"), &[], &body).expect(200);
+    assert_eq!(server.states(1), "finished");
+}
+
+#[test]
+fn slow_clients_are_cut_off_and_hold_up_nobody() {
+    let server = Site::new().config("[boot]\nheader_timeout_s = 1\nidle_timeout_s = 2\n").kiwi("image1").serve();
+    let silent: Vec<_> = (0..100).map(|_| server.http().connect()).collect();
+    let mut trickle = server.http().connect();
+    let begin = Instant::now();
+    trickle.write_all(b"GET /bootstrap HTTP/1.1\r\nX: ").unwrap();
+    let mut sent = 0;
+    while begin.elapsed() < Duration::from_secs(20) && trickle.write_all(b"y").is_ok() {
+        sent += 1;
+        std::thread::sleep(Duration::from_millis(100));
+        let asked = Instant::now();
+        Machine::new(1).boot(&server);
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+    assert!(sent > 3 && begin.elapsed() < Duration::from_secs(8), "{sent} bytes in {:?}", begin.elapsed());
+    for mut stream in silent {
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+    }
+    assert!(begin.elapsed() < Duration::from_secs(15));
+}
+
+#[test]
+fn a_client_that_does_not_read_is_cut_off() {
+    let server = Site::new().config("[boot]\nidle_timeout_s = 1\n").kiwi("image1").serve();
+    std::fs::File::create(server.site.path("images/image1/image1.xz")).unwrap().set_len(64 << 20).unwrap();
+    let mut stream = server.http().begin("/images/image1/image1.xz", 1);
+    std::thread::sleep(Duration::from_secs(3));
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(rest.len() < 64 << 20, "{}", rest.len());
+}
+
+#[test]
+fn a_flood_of_unknown_machines_is_held_and_known_ones_are_not() {
+    let server = Site::new().config("[limits]\nnew_hosts_per_minute = 20\n").kiwi("image1").serve();
+    let known = Machine::new(1);
+    known.boot(&server);
+    server.deploy("image1", 1);
+    let mut held = 0;
+    for number in 2..=300 {
+        let boot = Machine::new(number).boot(&server);
+        if boot.host.is_none() {
+            assert!(boot.script.contains("limits.new_hosts_per_minute"), "{}", boot.script);
+            held += 1;
+        }
+    }
+    assert!(held > 200, "{held}");
+    assert!(list(&server) < 100);
+    known.boots(&server).install(&server);
+    known.boots_its_disk(&server);
+}
+
+#[test]
+fn ten_thousand_unknown_machines_in_a_moment_fill_nothing() {
+    const CONNECTIONS: u32 = 8;
+    let server = Site::new().config("").kiwi("image1").serve();
+    Machine::new(1).installed(&server, "image1");
+    let begin = Instant::now();
+    let held: usize = std::thread::scope(|scope| {
+        let flood = |first: u32| {
+            let mut stream = server.http().connect();
+            let mut writer = stream.try_clone().unwrap();
+            let writing = std::thread::spawn(move || {
+                let last = first + 10_000 / CONNECTIONS;
+                for number in first..last {
+                    let close = if number + 1 == last { "Connection: close\r\n" } else { "" };
+                    let path = Machine::new(number).request();
+                    writer.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n{close}\r\n").as_bytes()).unwrap();
+                }
+            });
+            let mut answers = String::new();
+            stream.read_to_string(&mut answers).unwrap();
+            writing.join().unwrap();
+            answers.matches("x-kiwispray-outcome: hold").count()
+        };
+        let floods: Vec<_> = (0..CONNECTIONS).map(|n| scope.spawn(move || flood(1_000 + n * 5_000))).collect();
+        Machine::new(1).boots_its_disk(&server);
+        floods.into_iter().map(|flood| flood.join().unwrap()).sum()
+    });
+    assert_eq!(held, 10_000);
+    let minutes = 1 + usize::try_from(begin.elapsed().as_secs() / 60).unwrap();
+    assert!(list(&server) <= 62 + 60 * minutes, "{}", list(&server));
+    Machine::new(1).boots_its_disk(&server);
+}
+
+#[test]
+fn nothing_outside_the_images_is_served() {
+    let server = Site::new().kiwi("image1").serve();
+    std::fs::create_dir(server.site.path("images/image1/sub")).unwrap();
+    server.site.file("image1/sub", "x", "");
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    server.deploy("image1", 1);
+    let boot = machine.boots(&server);
+    let image = server.site.path("images/image1");
+    std::fs::write(server.site.path("secret"), "SECRET").unwrap();
+    symlink(server.site.path("secret"), image.join("link")).unwrap();
+    symlink("../../secret", image.join("relative")).unwrap();
+    symlink(server.site.root(), image.join("folder")).unwrap();
+    symlink(&image, server.site.path("images/alias")).unwrap();
+    let secret = server.site.path("secret").display().to_string();
+    let bootid = boot.bootid();
+    for prefix in ["/images/image1/", &format!("/b/{bootid}/")] {
+        for file in [
+            "../../secret",
+            "%2e%2e/%2e%2e/secret",
+            "%2e%2e%2f%2e%2e%2fsecret",
+            "..%5c..%5csecret",
+            "..%252f..%252fsecret",
+            "....//....//secret",
+            "..;/secret",
+            "%c0%ae%c0%ae/secret",
+            "link",
+            "relative",
+            "folder",
+            "folder/secret",
+            "sub",
+            "sub/x",
+            ".",
+            "..",
+            "%00",
+            "image1.xz%00.txt",
+            "./image1.xz",
+            "/image1.xz",
+            "image1.xz/",
+            &secret,
+            &secret.replace('/', "%2f"),
+        ] {
+            let path = format!("{prefix}{file}");
+            let response = server.get(&path).expect(404);
+            assert!(!response.text().contains("SECRET"), "{path}");
+            server.http().head(&path).expect(404);
+        }
+    }
+    for path in [
+        "/images/../secret",
+        "/images/%2e%2e/secret",
+        "/images/..%5csecret",
+        "/images//etc/passwd",
+        "/images/%2fetc/passwd",
+        "/images/alias/image1.xz",
+        "/images/image1/../../data/store/db",
+        "/../secret",
+        "/b/../secret",
+        "/b/%2e%2e/secret",
+    ] {
+        server.get(path).expect(404);
+    }
+    assert_eq!(server.get(boot.payload()).expect(200).body, payload("image1"));
+}
+
+/// Text that would like to be code, in one language or another.
+const HOSTILE: [&str; 12] = [
+    "two\nlines\nreboot",
+    "quote'and\"quote",
+    "'; touch pwned; '",
+    "${net0/mac} ${uuid}",
+    "#!ipxe\nshell",
+    "a; touch pwned",
+    "$(touch pwned)",
+    "`touch pwned`",
+    "a && touch pwned || exit",
+    "x\r\nX-Injected: 1\r\n\r\n#!ipxe",
+    "--kill -x {{host.id}} {{{reason}}}",
+    "Größe \u{2028}\u{202e} \u{1b}[2J",
+];
+
+/// A script without what its `echo`s say.
+fn skeleton(script: &str) -> Vec<&str> {
+    script.lines().map(|line| if line.starts_with("echo ") { "echo" } else { line }).collect()
+}
+
+#[test]
+fn what_firmware_reports_never_becomes_script() {
+    let server = Site::new()
+        .config("[limits]\nnew_hosts_per_minute = 0\n[boot]\nagain_s_min = 3\nagain_s_max = 3\n")
+        .kiwi("image1")
+        .serve();
+    let plain = Machine::new(999).but("hostname", "x").but("asset", "x").boot(&server);
+    for (number, text) in (1..).zip(HOSTILE) {
+        let machine = ["serial", "manufacturer", "product", "asset", "hostname", "platform", "buildarch"]
+            .iter()
+            .fold(Machine::new(number), |machine, name| machine.but(name, text));
+        let boot = machine.boot(&server);
+        assert_eq!(skeleton(&boot.script), skeleton(&plain.script), "{text:?}");
+        for line in boot.script.lines().filter(|line| line.starts_with("echo ")) {
+            assert!(!line.contains(['$', '{', ';', '`', '|', '&', '\u{1b}', '"', '\'']), "{line:?}");
+        }
+        let listed = server.cli(&["host", "list", &boot.host.unwrap().to_string()]).done().out;
+        assert!(!listed.contains('\u{1b}') && !listed.contains('\u{202e}'), "{listed:?}");
+    }
+    let log = server.log();
+    assert!(!log.contains('\u{1b}') && log.lines().all(|line| !line.starts_with("reboot")), "{log}");
+}
+
+#[test]
+fn what_a_machine_complains_of_never_becomes_script() {
+    let server = Site::new().kiwi("image1").serve();
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    server.deploy("image1", 1);
+    for text in HOSTILE {
+        let boot = machine.boots(&server);
+        let reason = percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
+        server.get(&format!("{}&reason={reason}", boot.call("fail"))).expect(200);
+        let held = machine.holds(&server, "reported a failure");
+        let echoes = held.script.lines().filter(|line| line.starts_with("echo Why: "));
+        assert_eq!(echoes.inspect(|line| assert!(!line.contains(['$', ';', '`', '|']), "{line}")).count(), 1);
+        assert!(
+            !held.script.contains("pwned;") && !held.script.lines().any(|line| line == "reboot" || line == "shell")
+        );
+        let shown = server.cli(&["host", "show", "1"]).done().out;
+        assert!(!shown.contains('\u{1b}') && !shown.contains('\u{202e}'), "{shown:?}");
+        server.cli(&["host", "retry", "1", "--yes"]).done();
+    }
+}
+
+#[test]
+fn metadata_stays_a_value_in_every_document() {
+    let shell = "#!/bin/sh\nset -eu\nprintf '%s' {{host.metadata.note}} > note\nprintf '%s' \"x\"{{host.hostname}} > name\n\
+                 list=$(printf '%s' {{host.metadata.note}}; echo .)\nprintf '%s' \"${list%?}\" > list\n";
+    let server = Site::new()
+        .kiwi("image1")
+        .with_file("image1", "post_install.sh.hbs", shell)
+        .with_file("image1", "user-data.hbs", "note: {{host.metadata.note}}\n")
+        .with_file("image1", "note.json.hbs", "{\"note\": {{host.metadata.note}}}\n")
+        .with_file("image1", "config.bootoptions.hbs", "a=b note={{host.metadata.note}} c=d\n")
+        .serve();
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    server.deploy("image1", 1);
+    let boot = machine.boots(&server);
+    for text in HOSTILE {
+        let metadata = serde_json::json!({"note": text}).to_string();
+        server.cli(&["host", "set", "1", "-m", &metadata]).done();
+        let (sandbox, script) = run_in_sandbox(server.get(boot.post_install()).expect(200).text());
+        let read = |name: &str| std::fs::read_to_string(sandbox.path().join(name)).unwrap();
+        assert_eq!((read("note").as_str(), read("name").as_str()), (text, "x"), "{script}");
+        let mut made: Vec<_> =
+            std::fs::read_dir(sandbox.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        made.sort();
+        assert_eq!(made, ["list", "name", "note", "script"], "{text:?}");
+        // What is no shell is one value, too: JSON's strings are YAML's.
+        let data = server.get(&boot.file("user-data")).expect(200);
+        assert_eq!(serde_json::from_str::<String>(data.text().strip_prefix("note: ").unwrap()).unwrap(), text);
+        let json: serde_json::Value =
+            serde_json::from_str(server.get(&boot.file("note.json")).expect(200).text()).unwrap();
+        assert_eq!(json["note"], text);
+        let options = server.get(&boot.file("config.bootoptions")).expect(200);
+        let words: Vec<&str> = options.text().split_whitespace().collect();
+        assert_eq!((words.len(), words[0], words[2]), (3, "a=b", "c=d"), "{}", options.text());
+    }
+}
+
+/// Runs a script in an empty folder of its own.
+fn run_in_sandbox(script: &str) -> (tempfile::TempDir, String) {
+    let sandbox = tempfile::TempDir::new().unwrap();
+    std::fs::write(sandbox.path().join("script"), script).unwrap();
+    let run =
+        |arguments: &[&str]| Command::new("/bin/sh").args(arguments).current_dir(sandbox.path()).output().unwrap();
+    assert!(run(&["-n", "script"]).status.success(), "{script}");
+    let output = run(&["script"]);
+    assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
+    (sandbox, script.to_owned())
+}
+
+#[test]
+fn hostile_names_are_refused_and_the_default_script_is_sound_shell() {
+    let server = Site::new().kiwi("image1").serve();
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    for text in HOSTILE {
+        assert_eq!(server.cli(&["host", "set", "1", "-n", text]).code, 2, "{text:?}");
+        assert_eq!(server.cli(&["host", "set", "1", "--state", text, "--yes"]).code, 2, "{text:?}");
+        assert_eq!(server.cli(&["host", "set", "1", "-m", text]).code, 2, "{text:?}");
+    }
+    server.deploy("image1", 1);
+    let boot = machine.boots(&server);
+    let script = server.get(boot.post_install()).expect(200);
+    let sandbox = tempfile::TempDir::new().unwrap();
+    std::fs::write(sandbox.path().join("script"), script.text()).unwrap();
+    let check = Command::new("/bin/sh").args(["-n", "script"]).current_dir(sandbox.path()).status().unwrap();
+    assert!(check.success(), "{}", script.text());
+    assert_eq!(server.host(1)["hostname"], serde_json::Value::Null);
+}
+
+#[test]
+fn what_people_read_on_a_terminal_does_not_steer_it() {
+    let server = Site::new().serve();
+    Machine::new(1).boot(&server);
+    let metadata = serde_json::json!({"note": "a\u{1b}[2J\u{9b}2J\u{202e}b", "k\u{9b}\u{1b}": 1}).to_string();
+    let told = server.cli(&["host", "set", "1", "-m", &metadata]).done().out;
+    let shown = server.cli(&["host", "show", "1"]).done().out;
+    let events = server.cli(&["host", "events", "1"]).done().out;
+    let asked = server.cli(&["host", "set", "1", "-s", "a\u{9b}2J"]).err;
+    for text in [told, shown, events, asked] {
+        assert!(!text.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{text:?}");
+    }
+}

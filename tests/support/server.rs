@@ -1,0 +1,182 @@
+//! The server as a process of its own, on a port of its own, which may be killed and started again over the same data.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{Client, Response, Run, Site};
+
+/// How long a busy machine may take to start a server, or to stop one.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Server {
+    pub(crate) site: Site,
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: Arc<Mutex<String>>,
+}
+
+/// A `kiwispray` command in a folder, without anything of the caller's environment that it would listen to.
+pub(crate) fn command(site: &Site) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiwispray"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KIWISPRAY_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(site.root()).stdin(Stdio::null()).env("NO_COLOR", "1");
+    command
+}
+
+/// `kiwispray serve` over the folders of a site, on a free port.
+pub(crate) fn serve_command(site: &Site) -> Command {
+    let mut command = command(site);
+    command.args(["serve", "--config", "kiwispray.toml", "--data-dir", "data", "--init", "--listen", "127.0.0.1:0"]);
+    command.args(["--images-dir", "images", "--templates-dir", "templates", "--plugins-dir", "plugins"]);
+    command.args(["--ipxe-dir", "ipxe"]);
+    command
+}
+
+impl Server {
+    pub(crate) fn start(site: Site) -> Self {
+        let log = Arc::new(Mutex::new(String::new()));
+        let (child, address) = spawn(&site, &log);
+        Self { site, child, address, log }
+    }
+
+    /// A client at 127.0.0.1.
+    pub(crate) fn http(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Response {
+        self.http().get(path)
+    }
+
+    /// Runs the command line against this server, without a terminal.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> Run {
+        let mut command = command(&self.site);
+        command.args(["--server", &format!("unix:{}", self.site.path("data/admin.sock").display())]).args(arguments);
+        Run::of(command)
+    }
+
+    /// The document that a command prints with `--json`.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
+        let run = self.cli(&[arguments, &["--json"]].concat());
+        assert_eq!(run.code, 0, "{arguments:?}: {}", run.err);
+        serde_json::from_str(&run.out).unwrap()
+    }
+
+    /// Orders an image for a host.
+    pub(crate) fn deploy(&self, image: &str, host: u64) {
+        self.cli(&["deploy", image, &host.to_string(), "--yes"]).done();
+    }
+
+    /// A host as `host show` knows it.
+    pub(crate) fn host(&self, id: u64) -> Value {
+        self.json(&["host", "show", &id.to_string()])[0].clone()
+    }
+
+    /// The queue of a host.
+    pub(crate) fn states(&self, id: u64) -> String {
+        let host = self.host(id);
+        let states: Vec<&str> =
+            host["states"].as_array().unwrap().iter().map(|state| state.as_str().unwrap()).collect();
+        states.join(",")
+    }
+
+    /// The words for what happened to a host, oldest first.
+    pub(crate) fn events(&self, id: u64) -> Vec<String> {
+        let events = self.json(&["host", "events", &id.to_string()]);
+        events.as_array().unwrap().iter().map(|event| event["kind"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// How often something happened to a host.
+    pub(crate) fn count(&self, id: u64, kind: &str) -> usize {
+        self.events(id).iter().filter(|event| *event == kind).count()
+    }
+
+    /// Ends the server as a power cut would, and starts one over the same data.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.kill();
+        self.restart();
+    }
+
+    /// Ends the server in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Ends the server in the middle of whatever it does, while others still use this value.
+    pub(crate) fn signal_kill(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
+    }
+
+    /// Asks the server to stop, and waits until it has.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begin.elapsed() < PATIENCE, "the server does not stop:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn restart(&mut self) {
+        (self.child, self.address) = spawn(&self.site, &self.log);
+    }
+
+    /// What the server wrote so far.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the server wrote:\n{}", self.log());
+        }
+    }
+}
+
+fn spawn(site: &Site, log: &Arc<Mutex<String>>) -> (Child, SocketAddr) {
+    let mut command = serve_command(site);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (sender, lines) = mpsc::channel();
+    collect(child.stderr.take().unwrap(), Arc::clone(log), None);
+    collect(child.stdout.take().unwrap(), Arc::clone(log), Some(sender));
+    loop {
+        let Ok(line) = lines.recv_timeout(PATIENCE) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the server does not start:\n{}", log.lock().unwrap());
+        };
+        let address = line.trim().strip_prefix("listens").and_then(|address| address.trim().parse().ok());
+        if let Some(address) = address {
+            return (child, address);
+        }
+    }
+}
+
+/// Keeps what the server writes, so that it never waits for a reader and a failed test can show it.
+fn collect(pipe: impl Read + Send + 'static, log: Arc<Mutex<String>>, lines: Option<mpsc::Sender<String>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            log.lock().unwrap().push_str(&format!("{line}\n"));
+            if let Some(lines) = &lines {
+                let _ = lines.send(line);
+            }
+        }
+    });
+}
