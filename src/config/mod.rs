@@ -97,10 +97,6 @@ pub struct BootConfig {
 pub struct Limits {
     /// Machines registered per minute; none: as many as come.
     pub new_hosts_per_minute: Option<u32>,
-    /// Finished hosts put back to installing per hour.
-    pub reinstalls_per_hour: u32,
-    /// Hosts in all.
-    pub hosts: u32,
 }
 
 /// `[store]`
@@ -317,11 +313,7 @@ impl Checks<'_> {
     fn limits(&mut self) -> Limits {
         let raw = &self.files.raw.limits;
         let per_minute = self.number("limits.new_hosts_per_minute", raw.new_hosts_per_minute, 60, 0..=1_000_000);
-        Limits {
-            new_hosts_per_minute: (per_minute > 0).then_some(per_minute),
-            reinstalls_per_hour: self.number("limits.reinstalls_per_hour", raw.reinstalls_per_hour, 10, 0..=1_000_000),
-            hosts: self.number("limits.hosts", raw.hosts, 200_000, 1..=10_000_000),
-        }
+        Limits { new_hosts_per_minute: (per_minute > 0).then_some(per_minute) }
     }
 
     fn dnsmasq(&mut self, args: &ServeArgs) -> Option<DnsmasqConfig> {

@@ -171,7 +171,8 @@ impl Service {
 /// One line per event for whoever watches the server.
 pub(crate) fn announce(host: &Host, events: &[Event]) {
     for event in events {
-        tracing::info!(host = %host.id, name = %host.label(), state = %host.states, "{}", event.kind.name());
+        let what = sentence(&event.kind);
+        tracing::info!(host = %host.id, name = %host.label(), states = %host.states, what, "{}", event.kind.name());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 
+mod bench;
 mod e2e;
 mod packages;
 mod plugins;
@@ -15,6 +16,8 @@ enum Xtask {
     Test(test::Command),
     /// Boot machines over a real network from a real server.
     E2e(e2e::Command),
+    /// Measure how fast machines are answered, against what the store alone can do.
+    Bench(bench::Command),
     /// Build the shipped plugins, or check that they are built from what stands beside them.
     #[command(subcommand)]
     Plugins(plugins::Command),
@@ -26,6 +29,7 @@ fn main() -> anyhow::Result<()> {
     match Xtask::parse() {
         Xtask::Test(command) => test::run(&command),
         Xtask::E2e(command) => e2e::run(&command),
+        Xtask::Bench(command) => bench::run(&command),
         Xtask::Plugins(command) => plugins::run(command),
         Xtask::Packages(command) => packages::run(&command),
     }

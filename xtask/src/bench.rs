@@ -1,0 +1,45 @@
+//! Runs the benchmark (`examples/bench`) in release mode, with its stores beside what cargo builds.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Command as Process, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+/// Measure how fast machines are answered, against what the store alone can do.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Command {
+    /// Arguments of the benchmark itself, as `--rounds 3`; `--help` lists them.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+pub(crate) fn run(command: &Command) -> Result<()> {
+    let program = build()?;
+    // Beside the program, which is on a disk; the folder for temporary files often is not.
+    let folder = program.with_file_name("bench-data");
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    // The server writes its log as it always does, but to a file.
+    let log = program.with_file_name("bench.log");
+    let log_file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+    let mut bench = Process::new(&program);
+    bench.arg(&folder).args(&command.arguments).stderr(Stdio::from(log_file));
+    let status = bench.status().context("cannot run the benchmark")?;
+    ensure!(status.success(), "the benchmark failed, or fell short of a target; its log is {}", log.display());
+    Ok(())
+}
+
+/// Builds the benchmark and returns where it is.
+fn build() -> Result<PathBuf> {
+    let mut cargo = Process::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--release", "--package", "kiwispray", "--example", "bench"]);
+    cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let output = cargo.output().context("cannot run cargo")?;
+    ensure!(output.status.success(), "the benchmark does not build");
+    let messages = String::from_utf8(output.stdout).context("cargo's messages are no text")?;
+    let executable = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        message.get("executable")?.as_str().map(PathBuf::from)
+    };
+    messages.lines().rev().find_map(executable).context("cargo built no benchmark")
+}
