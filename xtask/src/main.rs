@@ -3,6 +3,7 @@
 use clap::Parser;
 
 mod bench;
+mod deny;
 mod e2e;
 mod packages;
 mod plugins;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::deny;
 use crate::e2e::{self, Scenario};
 use crate::packages::{self, Purpose};
 use crate::plugins;
@@ -13,7 +14,7 @@ use crate::plugins;
 /// Everything that must hold before a change lands.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Command {
-    /// Also what takes too long for every change: a real KIWI image, built and installed.
+    /// Also what takes too long for every change: the licences of all dependencies; a real KIWI image, built and installed.
     #[arg(long)]
     long: bool,
     /// Leave out the machines that boot: for the minutes between two edits, never before a change lands.
@@ -48,7 +49,10 @@ const BOOT: &[Step] = &[
     Step { name: "machines boot", run: || one(e2e::run_scenario(Scenario::Boot, false)) },
 ];
 
-const LONG: &[Step] = &[Step { name: "KIWI installs", run: || one(e2e::run_scenario(Scenario::Kiwi, false)) }];
+const LONG: &[Step] = &[
+    Step { name: "dependencies", run: || one(deny::check()) },
+    Step { name: "KIWI installs", run: || one(e2e::run_scenario(Scenario::Kiwi, false)) },
+];
 
 const PLUGINS: &str = "plugins/Cargo.toml";
 
