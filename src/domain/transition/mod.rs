@@ -1,0 +1,99 @@
+//! What each request changes, as pure functions from a host to a changed host and its events, or to a refusal.
+//!
+//! These functions carry the promise "one order, one installation":
+//! - only [`offer`] hands out a boot, and only when [`next_boot`] says so;
+//! - an order whose payload was delivered whole is never offered again, unless [`retry`] or [`set_states`] orders anew;
+//! - only the bootid of the current step finishes it, and only once;
+//! - nothing but [`set_states`] with the owner's explicit wish leads out of `finished`.
+
+mod boot;
+mod edit;
+mod known;
+mod order;
+mod report;
+
+use jiff::Timestamp;
+
+use super::{Actor, Event, EventKind, Host, PastBoot, PastOutcome, States};
+
+pub use boot::{
+    Activity, Ask, FetchRefused, HoldReason, NextBoot, Offer, deliver, next_boot, note_hold, offer, start_attempt,
+};
+pub use edit::{Edit, EditRefused, Inventory, InventoryRefused, MetadataEdit, edit, take_inventory};
+pub use known::{Registration, learn, register};
+pub use order::{RetryRefused, SetRefused, retry, set_states};
+pub use report::{FailRefused, FinishRefused, fail, finish, finish_by_operator};
+
+/// A changed host and the events that explain the change, numbered; there is at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// The host afterwards.
+    pub host: Host,
+    /// What happened.
+    pub events: Vec<Event>,
+}
+
+/// A change in the making.
+struct Draft {
+    host: Host,
+    events: Vec<Event>,
+    actor: Actor,
+    now: Timestamp,
+}
+
+impl Draft {
+    fn of(host: &Host, actor: Actor, now: Timestamp) -> Self {
+        Self { host: host.clone(), events: Vec::new(), actor, now }
+    }
+
+    fn event(&mut self, kind: EventKind) {
+        self.host.event_count = self.host.event_count.saturating_add(1);
+        self.events.push(Event {
+            host: self.host.id,
+            seq: self.host.event_count,
+            at: self.now,
+            actor: self.actor.clone(),
+            kind,
+        });
+    }
+
+    /// The queue moves, or its current step is ordered anew: boots of the step before are over.
+    fn queue(&mut self, states: States, outcome: PastOutcome) {
+        self.retire_boot(outcome);
+        self.host.states = states;
+        self.host.step = self.host.step.next();
+        self.host.attempts = 0;
+        self.revise();
+    }
+
+    fn retire_boot(&mut self, outcome: PastOutcome) {
+        if let Some(boot) = self.host.boot.take() {
+            self.host.past.push(PastBoot { bootid: boot.bootid, outcome });
+            let surplus = self.host.past.len().saturating_sub(Host::MOST_PAST_BOOTS);
+            self.host.past.drain(..surplus);
+        }
+    }
+
+    fn revise(&mut self) {
+        self.host.revision = self.host.revision.saturating_add(1);
+    }
+
+    fn done(mut self) -> Change {
+        self.host.changed_at = self.now;
+        Change { host: self.host, events: self.events }
+    }
+}
+
+/// The last event of a host that is taken out of the store.
+pub fn forget(host: &Host, actor: Actor, now: Timestamp) -> Change {
+    let mut draft = Draft::of(host, actor, now);
+    draft.event(EventKind::Forgotten {});
+    draft.done()
+}
+
+/// Puts an event on the timeline that changes nothing else.
+pub fn note(host: &Host, kind: EventKind, actor: Actor, now: Timestamp) -> Change {
+    let mut draft = Draft::of(host, actor, now);
+    draft.event(kind);
+    draft.done()
+}

@@ -1,0 +1,68 @@
+//! Orders by people: the queue is replaced, or its current step is ordered anew.
+
+use jiff::Timestamp;
+
+use super::{Change, Draft};
+use crate::domain::{Actor, EventKind, Host, PastOutcome, Stage, StateName, States};
+
+/// Why the queue was not changed. The text names the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetRefused {
+    /// The host is finished and the wish to install it again was not spoken.
+    #[error("{0} is finished: this would install it again; say so with --reinstall")]
+    Finished(String),
+    /// An attempt is running and the wish to give it up was not spoken.
+    #[error("{0} is being installed right now; give that up with --abort")]
+    AttemptRunning(String),
+}
+
+/// Replaces the queue: the order by which machines get installed.
+pub fn set_states(
+    host: &Host,
+    to: States,
+    reinstall: bool,
+    abort: bool,
+    actor: Actor,
+    now: Timestamp,
+) -> Result<Change, SetRefused> {
+    let leaves_finished = host.states.is_finished() && !to.is_finished();
+    if leaves_finished && !reinstall {
+        return Err(SetRefused::Finished(host.label()));
+    }
+    let aborts = host.is_attempt_open();
+    if aborts && !abort {
+        return Err(SetRefused::AttemptRunning(host.label()));
+    }
+    let mut draft = Draft::of(host, actor, now);
+    draft.queue(to.clone(), PastOutcome::Superseded);
+    draft.event(EventKind::StatesSet { from: host.states.clone(), to, reinstall: leaves_finished, abort: aborts });
+    Ok(draft.done())
+}
+
+/// Why a step was not ordered anew.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RetryRefused {
+    /// `new` and `finished` boot nothing.
+    #[error("{0} is {1}: there is nothing to try again; give it a state with `kiwispray deploy`")]
+    NothingToRetry(String, StateName),
+    /// An attempt is running.
+    #[error("{0} is being installed right now; give that up with --abort")]
+    AttemptRunning(String),
+}
+
+/// Orders the current step anew: its attempts count from zero, and late calls of its boots are superseded.
+pub fn retry(host: &Host, abort: bool, actor: Actor, now: Timestamp) -> Result<Change, RetryRefused> {
+    let state = host.states.current().clone();
+    if state.is_built_in() {
+        return Err(RetryRefused::NothingToRetry(host.label(), state));
+    }
+    // A delivered payload waits for a report that may never come: trying again is the way out, not an accident.
+    let is_transferring = host.current_boot().is_some_and(|boot| boot.stage == Stage::Started && !boot.held);
+    if is_transferring && !abort {
+        return Err(RetryRefused::AttemptRunning(host.label()));
+    }
+    let mut draft = Draft::of(host, actor, now);
+    draft.queue(host.states.clone(), PastOutcome::Superseded);
+    draft.event(EventKind::Retried { state });
+    Ok(draft.done())
+}
