@@ -4,7 +4,7 @@
 //! the chunks of large values: sled writes values of about 8 KB and more to files of their own, which it never syncs.
 //! Every record is `[schema: u8][revision: u64][crc32c: u32][payload]`, big-endian; the checksum covers the sled key as
 //! well, so a record at the wrong place is damage too.
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -119,42 +119,81 @@ pub(super) fn verify(tree: &::sled::Tree) -> Result<(), Corrupt> {
     if found == expected { Ok(()) } else { Err(Corrupt::Count { expected, found }) }
 }
 
-/// A commit whose guards hold, ready to be applied.
+/// Commits whose guards hold, ready to be applied together: sled takes as long for one as for many.
 pub(super) struct Plan {
-    pub(super) batch: ::sled::Batch,
+    batch: ::sled::Batch,
     pub(super) head: Head,
-    /// Keys that exist and will not.
-    pub(super) deleted: Vec<Key>,
+    /// Keys that exist and will not, and by which commit.
+    pub(super) deleted: Vec<(Key, Revision)>,
+    /// What the tree does not tell yet, as nothing of this is applied.
+    changed: HashSet<Key>,
+    /// The sum of keys and values, in bytes.
+    pub(super) bytes: usize,
 }
 
-/// Compares the guards with what is there and lays out the records; `Err` names the key whose guard does not hold.
-pub(super) fn plan(tree: &::sled::Tree, head: Head, commit: &Commit) -> Result<Result<Plan, Key>, Corrupt> {
-    for guard in &commit.guards {
-        if found(tree, &guard.key)?.revision != guard.revision {
-            return Ok(Err(guard.key.clone()));
-        }
+impl Plan {
+    pub(super) fn after(head: Head) -> Self {
+        Self { batch: ::sled::Batch::default(), head, deleted: Vec::new(), changed: HashSet::new(), bytes: 0 }
     }
-    let revision = head.revision.next();
-    let mut plan = Plan { batch: ::sled::Batch::default(), head: Head { revision, ..head }, deleted: Vec::new() };
-    for op in &commit.ops {
-        let old = found(tree, op.key())?;
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.changed.is_empty()
+    }
+
+    /// Whether a commit depends on what is planned: then it can be added only to a later plan.
+    pub(super) fn precedes(&self, commit: &Commit) -> bool {
+        let mut keys = commit.guards.iter().map(|guard| &guard.key).chain(commit.ops.iter().map(Op::key));
+        keys.any(|key| self.changed.contains(key))
+    }
+
+    /// Compares the guards with what is there and lays out the records; `Ok(Err)` names the key whose guard does not
+    /// hold. Without success nothing is added.
+    pub(super) fn add(&mut self, tree: &::sled::Tree, commit: &Commit) -> Result<Result<Revision, Key>, Corrupt> {
+        let mut guarded = Vec::with_capacity(commit.guards.len());
+        for guard in &commit.guards {
+            let found = found(tree, &guard.key)?;
+            if found.revision != guard.revision {
+                return Ok(Err(guard.key.clone()));
+            }
+            guarded.push((&guard.key, found));
+        }
+        let old = |op: &Op| match guarded.iter().find(|(key, _)| *key == op.key()) {
+            Some((_, found)) => Ok(*found),
+            None => found(tree, op.key()),
+        };
+        let old = commit.ops.iter().map(old).collect::<Result<Vec<Found>, Corrupt>>()?;
+        self.head.revision = self.head.revision.next();
+        for (op, old) in commit.ops.iter().zip(old) {
+            self.change(op, old);
+        }
+        Ok(Ok(self.head.revision))
+    }
+
+    fn change(&mut self, op: &Op, old: Found) {
         match op {
             Op::Put(key, value) => {
-                put(&mut plan, key, value, old);
-                plan.head.entries += u64::from(!old.exists);
+                put(self, key, value, old);
+                self.head.entries += u64::from(!old.exists);
+                self.bytes += value.len();
             }
             Op::Delete(key) if old.exists => {
-                plan.batch.remove(entry_key(key.as_bytes()));
-                remove_chunks(&mut plan, key, 0..old.chunks);
-                plan.deleted.push(key.clone());
-                plan.head.entries = plan.head.entries.saturating_sub(1);
+                self.batch.remove(entry_key(key.as_bytes()));
+                remove_chunks(self, key, 0..old.chunks);
+                self.deleted.push((key.clone(), self.head.revision));
+                self.head.entries = self.head.entries.saturating_sub(1);
             }
             Op::Delete(_) => {}
         }
+        self.bytes += op.key().as_bytes().len();
+        self.changed.insert(op.key().clone());
     }
-    let record = seal(HEAD_KEY, HEAD, revision, &plan.head.entries.to_be_bytes());
-    plan.batch.insert(HEAD_KEY, record);
-    Ok(Ok(plan))
+
+    /// All records, with the head that tells of them.
+    pub(super) fn into_batch(mut self) -> ::sled::Batch {
+        let record = seal(HEAD_KEY, HEAD, self.head.revision, &self.head.entries.to_be_bytes());
+        self.batch.insert(HEAD_KEY, record);
+        self.batch
+    }
 }
 
 fn put(plan: &mut Plan, key: &Key, value: &Bytes, old: Found) {

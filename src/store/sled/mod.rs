@@ -48,7 +48,7 @@ pub struct SledKv {
     shared: Arc<Shared>,
     /// Taken away by `close`.
     requests: Mutex<Option<mpsc::Sender<Request>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What the threads and the readers have in common.
@@ -97,9 +97,9 @@ impl SledKv {
             fail_next_sync: std::sync::atomic::AtomicBool::new(false),
             _lock_file: opened.lock_file,
         });
-        let (requests, threads) = writer::spawn(&shared, opened.head, opened.watermark)
-            .map_err(|source| OpenError::Io { doing: "start the threads of", dir: dir.to_owned(), source })?;
-        Ok(Self { shared, requests: Mutex::new(Some(requests)), threads: Mutex::new(threads) })
+        let (requests, writer) = writer::spawn(&shared, opened.head, opened.watermark)
+            .map_err(|source| OpenError::Io { doing: "start the writer of", dir: dir.to_owned(), source })?;
+        Ok(Self { shared, requests: Mutex::new(Some(requests)), writer: Mutex::new(Some(writer)) })
     }
 }
 
@@ -161,8 +161,8 @@ impl SledKv {
             // An error means that the writer has ended already.
             drop(requests.send(Request::End).await);
         }
-        let threads = std::mem::take(&mut *lock(&self.threads));
-        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(join));
+        let writer = lock(&self.writer).take();
+        let joined = tokio::task::spawn_blocking(move || writer.into_iter().for_each(join));
         // Whoever closes at the same time waits for the same end.
         let (_, _) = (joined.await, self.stopped().await);
     }
@@ -176,7 +176,7 @@ impl SledKv {
 impl Drop for SledKv {
     fn drop(&mut self) {
         drop(lock(&self.requests).take());
-        std::mem::take(&mut *lock(&self.threads)).into_iter().for_each(join);
+        lock(&self.writer).take().into_iter().for_each(join);
     }
 }
 
@@ -254,6 +254,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn join(thread: JoinHandle<()>) {
-    // The threads catch their panics and report them through `Progress`.
+    // The writer catches its panics and reports them through `Progress`.
     drop(thread.join());
 }

@@ -1,16 +1,15 @@
-//! The three threads of an open store: one applies commits, one makes them durable and acknowledges them, one writes
-//! the watermark beside it.
+//! The two threads of an open store: one applies commits, makes them durable and acknowledges them, one writes the
+//! watermark beside it.
+//!
+//! What came while a sync was under way is applied and synced together. To sled a batch of many commits costs hardly
+//! more than a batch of one: it ends with two writes to the log and wakes a dozen threads, whatever is in it.
 //!
 //! Invariant: an acknowledgement, a change in the ring and the durable revision come after `flush` and `fdatasync` of
 //! everything up to them, and after the watermark of the batch before. The first error ends all of that for good.
 use std::{
     io,
     panic::{self, AssertUnwindSafe},
-    sync::{
-        Arc, PoisonError,
-        atomic::Ordering,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
     thread::{self, JoinHandle},
 };
 
@@ -28,10 +27,12 @@ use crate::store::kv::{Commit, Corrupt, KvError, Op, Outcome, Revision, Stopped}
 const MAX_WAITING: usize = 1_024;
 /// Most commits that share one sync.
 const MAX_BATCH: usize = 256;
+/// What is applied to sled at once, roughly: less than a segment of its log, save for a single large commit.
+const MAX_PLAN_BYTES: usize = 256 << 10;
 
 type Reply = oneshot::Sender<Result<Outcome, KvError>>;
 
-/// What the writer is asked.
+/// What the writer is asked to do.
 pub(super) enum Request {
     /// Whether anyone still waits for the reply makes no difference.
     Commit { commit: Commit, reply: Reply },
@@ -51,82 +52,26 @@ pub(super) fn spawn(
     shared: &Arc<Shared>,
     head: Head,
     file: WatermarkFile,
-) -> io::Result<(mpsc::Sender<Request>, Vec<JoinHandle<()>>)> {
+) -> io::Result<(mpsc::Sender<Request>, JoinHandle<()>)> {
     let (requests, waiting) = mpsc::channel(MAX_WAITING);
-    let (apply, applied) = sync_channel(MAX_BATCH);
-    let writer = {
-        let shared = Arc::clone(shared);
-        thread::Builder::new().name("store-write".to_owned()).spawn(move || {
-            guarded(&shared, "the writing thread", || write(&shared, head, waiting, &apply));
-        })?
-    };
-    let flusher = {
-        let shared = Arc::clone(shared);
-        thread::Builder::new().name("store-flush".to_owned()).spawn(move || {
-            guarded(&shared, "the flushing thread", || flush(&shared, head.revision, &applied, file));
-            // After a panic as well as at the regular end: whoever waits is told.
-            shared.progress.stop(Stopped::Closed);
-        })?
-    };
-    Ok((requests, vec![writer, flusher]))
+    let shared = Arc::clone(shared);
+    let writer = thread::Builder::new().name("store-write".to_owned()).spawn(move || {
+        guarded(&shared, "the writing thread", || run(&shared, head, waiting, file));
+        // After a panic as well as at the regular end: whoever waits is told.
+        shared.progress.stop(Stopped::Closed);
+    })?;
+    Ok((requests, writer))
 }
 
-fn write(shared: &Shared, mut head: Head, mut waiting: mpsc::Receiver<Request>, apply: &SyncSender<Applied>) {
-    while let Some(request) = waiting.blocking_recv() {
-        let Request::Commit { commit, reply } = request else {
-            waiting.close();
-            continue;
-        };
-        let refusal = match plan(shared, head, &commit) {
-            Ok(plan) => {
-                let revision = plan.head.revision;
-                head = plan.head;
-                match apply_plan(shared, plan) {
-                    // The flusher always receives; should it be gone, the dropped reply says so.
-                    Ok(()) => {
-                        drop(apply.send(Applied { revision, ops: commit.ops, reply }));
-                        continue;
-                    }
-                    Err(reason) => Err(KvError::Unknown(reason)),
-                }
-            }
-            Err(refusal) => refusal,
-        };
-        // Nobody may be waiting any more.
-        drop(reply.send(refusal));
-    }
-}
-
-/// `Err` is the answer for a commit that is not applied.
-fn plan(shared: &Shared, head: Head, commit: &Commit) -> Result<Plan, Result<Outcome, KvError>> {
-    shared.writable().map_err(Err)?;
-    match caught(|| layout::plan(&shared.tree, head, commit)) {
-        Ok(Ok(plan)) => Ok(plan),
-        Ok(Err(key)) => Err(Ok(Outcome::Conflict(key))),
-        Err(corrupt) => Err(Err(KvError::Corrupt(corrupt))),
-    }
-}
-
-fn apply_plan(shared: &Shared, plan: Plan) -> Result<(), Stopped> {
-    let revision = plan.head.revision;
-    let _snapshot = shared.snapshot.write().unwrap_or_else(PoisonError::into_inner);
-    // Before the batch, so that they are there even if only half of it is applied.
-    lock(&shared.deleted).extend(plan.deleted.into_iter().map(|key| (key, revision)));
-    let apply = || shared.tree.apply_batch(plan.batch).map_err(|error| layout::backend_error(&error));
-    caught(apply).map_err(|error| fail(shared, "applying a commit", &error))?;
-    shared.applied.store(revision.get(), Ordering::Release);
-    Ok(())
-}
-
-/// Runs the flusher, and the watermark's thread within it.
-fn flush(shared: &Shared, durable: Revision, applied: &Receiver<Applied>, file: WatermarkFile) {
-    let pacer = Pacer::new(durable);
+/// Runs the writer, and the watermark's thread within it.
+fn run(shared: &Shared, head: Head, waiting: mpsc::Receiver<Request>, file: WatermarkFile) {
+    let pacer = Pacer::new(head.revision);
     let file = thread::scope(|scope| {
         let watermark = scope.spawn(|| pacer.run(file));
-        let flushed = panic::catch_unwind(AssertUnwindSafe(|| flush_batches(shared, applied, &pacer)));
+        let written = panic::catch_unwind(AssertUnwindSafe(|| write(shared, head, waiting, &pacer)));
         pacer.end();
         let file = watermark.join();
-        match flushed {
+        match written {
             Ok(()) => file.ok(),
             Err(panic) => panic::resume_unwind(panic),
         }
@@ -141,25 +86,76 @@ fn flush(shared: &Shared, durable: Revision, applied: &Receiver<Applied>, file: 
     }
 }
 
-fn flush_batches(shared: &Shared, applied: &Receiver<Applied>, pacer: &Pacer) {
+fn write(shared: &Shared, mut head: Head, mut waiting: mpsc::Receiver<Request>, pacer: &Pacer) {
     let mut batch: Vec<Applied> = Vec::with_capacity(MAX_BATCH);
-    while let Ok(first) = applied.recv() {
-        batch.push(first);
-        batch.extend(applied.try_iter().take(MAX_BATCH - 1));
-        let stopped = shared.progress.mark().stopped;
-        let synced = stopped.map_or_else(|| sync(shared, pacer), Err);
-        match synced {
-            Ok(()) => acknowledge(shared, &mut batch, pacer),
-            Err(reason) => {
-                for Applied { reply, .. } in batch.drain(..) {
-                    drop(reply.send(Err(KvError::Unknown(reason.clone()))));
+    while let Some(first) = waiting.blocking_recv() {
+        let mut plan = Plan::after(head);
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::End => waiting.close(),
+                Request::Commit { commit, reply } => {
+                    if plan.precedes(&commit) || plan.bytes > MAX_PLAN_BYTES {
+                        plan = Plan::after(apply(shared, plan));
+                    }
+                    match add(shared, &mut plan, &commit) {
+                        Ok(revision) => batch.push(Applied { revision, ops: commit.ops, reply }),
+                        // Nobody may be waiting any more.
+                        Err(refusal) => drop(reply.send(refusal)),
+                    }
                 }
             }
+            next = if batch.len() < MAX_BATCH { waiting.try_recv().ok() } else { None };
+        }
+        head = apply(shared, plan);
+        if !batch.is_empty() {
+            finish(shared, &mut batch, pacer);
         }
     }
     // A watermark that failed last is as bad as one that failed between.
     if let Err(reason) = pacer.settled() {
         shared.progress.stop(reason);
+    }
+}
+
+/// `Err` is the answer for a commit that is not to be applied.
+fn add(shared: &Shared, plan: &mut Plan, commit: &Commit) -> Result<Revision, Result<Outcome, KvError>> {
+    shared.writable().map_err(Err)?;
+    match caught(|| plan.add(&shared.tree, commit)) {
+        Ok(Ok(revision)) => Ok(revision),
+        Ok(Err(key)) => Err(Ok(Outcome::Conflict(key))),
+        Err(corrupt) => Err(Err(KvError::Corrupt(corrupt))),
+    }
+}
+
+/// Applies what is planned, if anything, and returns the head afterwards. A failure stops the store; [`finish`] tells
+/// those who wait.
+fn apply(shared: &Shared, mut plan: Plan) -> Head {
+    let head = plan.head;
+    if plan.is_empty() {
+        return head;
+    }
+    let _snapshot = shared.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+    // Before the batch, so that they are there even if only half of it is applied.
+    lock(&shared.deleted).extend(std::mem::take(&mut plan.deleted));
+    let apply = || shared.tree.apply_batch(plan.into_batch()).map_err(|error| layout::backend_error(&error));
+    match caught(apply) {
+        Ok(()) => shared.applied.store(head.revision.get(), Ordering::Release),
+        Err(error) => drop(fail(shared, "applying commits", &error)),
+    }
+    head
+}
+
+/// Makes the batch durable and acknowledges it, or says to all of it why not.
+fn finish(shared: &Shared, batch: &mut Vec<Applied>, pacer: &Pacer) {
+    let stopped = shared.progress.mark().stopped;
+    match stopped.map_or_else(|| sync(shared, pacer), Err) {
+        Ok(()) => acknowledge(shared, batch, pacer),
+        Err(reason) => {
+            for Applied { reply, .. } in batch.drain(..) {
+                drop(reply.send(Err(KvError::Unknown(reason.clone()))));
+            }
+        }
     }
 }
 
