@@ -313,9 +313,7 @@ impl Checks<'_> {
     fn limits(&mut self) -> Limits {
         let raw = &self.files.raw.limits;
         let per_minute = self.number("limits.new_hosts_per_minute", raw.new_hosts_per_minute, 60, 0..=1_000_000);
-        Limits {
-            new_hosts_per_minute: (per_minute > 0).then_some(per_minute),
-        }
+        Limits { new_hosts_per_minute: (per_minute > 0).then_some(per_minute) }
     }
 
     fn dnsmasq(&mut self, args: &ServeArgs) -> Option<DnsmasqConfig> {
