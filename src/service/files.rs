@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::domain::{BootId, Change, FetchRefused, Host, StateName, deliver, start_attempt};
+use crate::domain::{BootId, Change, FetchRefused, Host, StateName, Writes, deliver, start_attempt};
 use crate::images::{Delivery, FileName, OpenedFile, Refused};
 use crate::render::{BaseUrl, Document, RenderError};
 use crate::store::StoreError;
@@ -63,9 +63,9 @@ impl Service {
     ) -> Result<BootFile, FileRefused> {
         let bootid: BootId = bootid.parse().map_err(|_| FileRefused::NotFound)?;
         let host = self.store.host(bootid.host()).await?.ok_or(FileRefused::NotFound)?;
-        let is_current = host.current_boot().is_some_and(|boot| boot.bootid == bootid);
-        let image = host.boot.as_ref().filter(|_| is_current).and_then(|boot| boot.image.clone());
-        let image = image.ok_or(FileRefused::NotFound)?;
+        let boot = host.current_boot().filter(|boot| boot.bootid == bootid).ok_or(FileRefused::NotFound)?;
+        let image = boot.image.clone().ok_or(FileRefused::NotFound)?;
+        let writes = boot.writes;
         if let Some(document) = self.document(&host, &bootid, &image, raw_segment, base)? {
             return Ok(BootFile::Rendered(document));
         }
@@ -77,7 +77,7 @@ impl Service {
             let history = self.begin_attempt(bootid, opened.name()).await?;
             self.progress.begin(bootid, history, opened.name().as_str(), opened.size_bytes(), self.clock.now());
         }
-        let delivery = self.delivery(bootid, &image, &opened, wanted);
+        let delivery = self.delivery(bootid, &image, writes, &opened, wanted);
         Ok(BootFile::Plain(opened, delivery))
     }
 
@@ -147,11 +147,16 @@ impl Service {
         self: &Arc<Self>,
         bootid: BootId,
         image: &StateName,
+        writes: Writes,
         opened: &OpenedFile,
         wanted: Wanted,
     ) -> Arc<dyn Delivery> {
-        let payload = self.catalogue.image(image).ok().and_then(|image| image.payload);
-        let is_payload = payload.is_none_or(|payload| payload.name == *opened.name());
+        // An image that cannot say any more which file is its payload: then each one may be. Doubt means hold.
+        let is_payload = match self.catalogue.image(image).map(|image| image.payload) {
+            Ok(Some(payload)) => payload.name == *opened.name(),
+            Ok(None) => writes.is_order(),
+            Err(_) => true,
+        };
         let file = opened.name().to_string();
         Arc::new(Counted { service: Arc::clone(self), bootid, file, is_payload, wanted })
     }
@@ -179,8 +184,7 @@ struct Counted {
     service: Arc<Service>,
     bootid: BootId,
     file: String,
-    /// Whether the whole of this file means "installed". When the image cannot say any more which file that is, each
-    /// one does: doubt means hold.
+    /// Whether the whole of this file means "installed".
     is_payload: bool,
     wanted: Wanted,
 }
