@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::cache;
@@ -80,7 +81,9 @@ pub(crate) fn run(archive: &Path, watch: bool) -> Result<u32> {
     let walked = walk(&server, &mut machine);
     println!("\nHTTP requests in order:");
     requests.print();
-    walked.with_context(|| server.last_log_lines())
+    let passed = walked.with_context(|| server.last_log_lines())?;
+    ensure!(requests.count(".xz") == 1, "the image was not fetched exactly once");
+    Ok(passed)
 }
 
 fn walk(server: &Server, machine: &mut Machine) -> Result<u32> {
@@ -99,11 +102,10 @@ fn walk(server: &Server, machine: &mut Machine) -> Result<u32> {
     let mut shown = String::new();
     while server.states(&id)? != "finished" {
         ensure!(Instant::now() < deadline, "not finished after {} s", INSTALL_TIME.as_secs());
-        let list = server.cli(&["host", "list", "--color", "never"])?;
-        let line = list.lines().find(|line| line.contains(&machine.identity.serial)).unwrap_or_default();
-        if line != shown {
-            println!("   {:4} s: {line}", begin.elapsed().as_secs());
-            line.clone_into(&mut shown);
+        let progress = progress(&server.host(&id)?);
+        if progress != shown {
+            println!("   {:4} s: {progress}", begin.elapsed().as_secs());
+            shown = progress;
         }
         std::thread::sleep(Duration::from_secs(2));
     }
@@ -114,6 +116,14 @@ fn walk(server: &Server, machine: &mut Machine) -> Result<u32> {
     ok("it boots from its disk");
     ensure!(server.states(&id)? == "finished", "the machine is not finished any more");
     Ok(4)
+}
+
+/// What an installation has come to, in steps of a tenth.
+fn progress(host: &Value) -> String {
+    let field = |name: &str| host.pointer(&format!("/progress/{name}"));
+    let file = field("file").and_then(Value::as_str).unwrap_or("nothing yet");
+    let percent = field("percent").and_then(Value::as_u64).unwrap_or(0);
+    format!("{} % of {file}", percent / 10 * 10)
 }
 
 /// The HTTP requests on the switch, as the network saw them.
@@ -148,6 +158,12 @@ impl Requests {
             }
         });
         Ok(Requests { tcpdump, lines })
+    }
+
+    /// How many were for files with this ending.
+    fn count(&self, ending: &str) -> usize {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().filter(|request| request.ends_with(ending)).count()
     }
 
     /// Prints them, repeated ones once, without the secrets and the rest of their parameters.

@@ -146,6 +146,27 @@ fn a_client_that_does_not_read_is_cut_off() {
 }
 
 #[test]
+fn a_machine_that_reads_slowly_gets_the_whole_file() {
+    const FILE_BYTES: usize = 32 << 20;
+    let server = Site::new().config("[boot]\nidle_timeout_s = 1\n").kiwi("image1").serve();
+    let file = std::fs::File::create(server.site.path("images/image1/image1.xz")).unwrap();
+    file.set_len(FILE_BYTES as u64).unwrap();
+    let mut stream = server.http().begin("/images/image1/image1.xz", 1);
+    let begin = Instant::now();
+    let (mut got, mut chunk) = (0, vec![0; 1 << 20]);
+    while let Ok(length @ 1..) = stream.read(&mut chunk) {
+        got += length;
+        // It takes four times as long as a connection may be silent, and it never sends a byte.
+        if begin.elapsed() < Duration::from_secs(4) {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+    // What came with the headers was read by `begin`.
+    assert!(got + 64 * 1024 >= FILE_BYTES, "{got} bytes after {:?}", begin.elapsed());
+    assert!(begin.elapsed() > Duration::from_secs(2), "the client was not slow: {:?}", begin.elapsed());
+}
+
+#[test]
 fn a_flood_of_unknown_machines_is_held_and_known_ones_are_not() {
     let server = Site::new().config("[limits]\nnew_hosts_per_minute = 20\n").kiwi("image1").serve();
     let known = Machine::new(1);

@@ -15,10 +15,11 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
+
+use super::idle::IdleStream;
 
 /// The two ends of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +35,7 @@ pub struct Peer {
 pub struct Limits {
     /// Time for the headers of a request, also for the next one on a connection that is kept open.
     pub header_timeout: Duration,
-    /// Time in which a byte must move while a body is on its way.
+    /// Time in which a byte must move, in either direction.
     pub idle_timeout: Duration,
     /// Connections at a time; further ones wait in the kernel's queue.
     pub most_connections: usize,
@@ -87,9 +88,7 @@ fn connection(
     let local = stream.local_addr();
     async move {
         let Ok(local) = local else { return };
-        let mut stream = TimeoutStream::new(stream);
-        stream.set_read_timeout(Some(limits.idle_timeout));
-        stream.set_write_timeout(Some(limits.idle_timeout));
+        let stream = IdleStream::new(stream, limits.idle_timeout);
         let peer = Peer { remote, local };
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
@@ -100,7 +99,7 @@ fn connection(
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.header_timeout)
-            .serve_connection(TokioIo::new(Box::pin(stream)), service);
+            .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod files;
 mod hosts;
+mod idle;
 mod parameters;
 mod report;
 
