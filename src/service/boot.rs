@@ -259,8 +259,8 @@ impl Service {
     ) -> Result<Told, StoreError> {
         let now = self.clock.now();
         let call = Call::new(format!("boot-{}-{}", host.id, now.as_nanosecond()), milliseconds(now), Run::Real);
-        let outcome = self.hooks.decide_boot(call, Self::boot_request(&host, asking.facts)).await;
-        trail.trace = Some(outcome.trace.clone());
+        let mut outcome = self.hooks.decide_boot(call, Self::boot_request(&host, asking.facts)).await;
+        trail.trace = Some(std::mem::take(&mut outcome.trace));
         host = self.apply_patches(host, &outcome).await?;
         let plan = match outcome.answer {
             BootAnswer::Hold(hold) => {
@@ -347,20 +347,22 @@ impl Service {
 
     fn answer(&self, told: Told, request: &BootstrapRequest, facts: &Facts) -> Answer {
         let id = told.host.as_ref().map(|host| host.id);
+        if let (Decision::Boot { .. }, Some(script)) = (&told.decision, told.script) {
+            return Answer { script, outcome: Outcome::Boot, host: id };
+        }
         let server = ServerVars { base: request.base.clone() };
         let host = told.host.as_ref().map(|host| host_vars(host, facts));
         let wait = || WaitVars::new(told.again_s.unwrap_or_else(|| jitter(self.settings.again_s)), waited_s(request));
-        let (outcome, script) = match (told.decision, told.script, host) {
-            (Decision::Boot { .. }, Some(script), _) => return Answer { script, outcome: Outcome::Boot, host: id },
-            (Decision::Local { reason }, _, host) => {
+        let (outcome, script) = match (told.decision, host) {
+            (Decision::Local { reason }, host) => {
                 let sanboot = self.wants_sanboot(told.host.as_ref());
                 (Outcome::Local, BootScript::Local(LocalVars { host, reason, sanboot }))
             }
-            (Decision::Wait, _, Some(host)) => (Outcome::Hold, BootScript::New(NewVars { server, host, wait: wait() })),
-            (Decision::Hold { reason }, _, host) => {
+            (Decision::Wait, Some(host)) => (Outcome::Hold, BootScript::New(NewVars { server, host, wait: wait() })),
+            (Decision::Hold { reason }, host) => {
                 (Outcome::Hold, BootScript::Hold(HoldVars { server, host, reason, wait: wait() }))
             }
-            (Decision::Wait | Decision::Boot { .. }, _, host) => {
+            (Decision::Wait | Decision::Boot { .. }, host) => {
                 let reason = "the server has no script for this boot".to_owned();
                 (Outcome::Hold, BootScript::Hold(HoldVars { server, host, reason, wait: wait() }))
             }
