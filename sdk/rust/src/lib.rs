@@ -27,8 +27,11 @@
 //! The same code runs natively in tests: [`testing::Core`] answers what the plugin asks of the core.
 //!
 //! Modules: [`plugin`] is the trait and the macro, [`answers`] builds verdicts, [`core`](mod@crate::ask) is what a plugin
-//! may ask, [`testing`] stands in for the server, `bindings` is generated from `sdk/wit`.
+//! may ask, [`testing`] stands in for the server, `bindings` is generated from `sdk/wit`,
+//! `arena` is the memory of a guest.
 mod answers;
+#[cfg(target_family = "wasm")]
+mod arena;
 pub mod ask;
 #[doc(hidden)]
 pub mod bindings;
