@@ -209,7 +209,8 @@ impl Service {
         if hosts.iter().all(|host| host.states.is_finished()) {
             return Told::local(None, "whichever host this is, it is finished");
         }
-        Told::hold(None, format_args!("this machine cannot be told from others for certain: {why}"))
+        let remedy = "a card that several machines share belongs into identity.ignore";
+        Told::hold(None, format_args!("this machine cannot be told from others for certain: {why}; {remedy}"))
     }
 
     /// A recognised machine.
