@@ -153,9 +153,9 @@ impl Service {
                 None => Err(StoreError::Conflict),
             },
             Recognition::New { serial_shared_with } => self.welcome(&found, &serial_shared_with, asking, trail).await,
-            Recognition::Doubt { candidates, .. } => {
+            Recognition::Doubt { candidates, weak } => {
                 let doubtful = found.hosts.into_iter().filter(|host| candidates.contains(&host.id)).collect();
-                Ok(self.doubt(doubtful, asking, trail).await)
+                Ok(self.doubt(doubtful, weak, asking, trail).await)
             }
         }
     }
@@ -200,7 +200,7 @@ impl Service {
     }
 
     /// A machine that might be one of these hosts: nothing is installed.
-    async fn doubt(&self, hosts: Vec<Host>, asking: &Asking<'_>, trail: &Trail) -> Told {
+    async fn doubt(&self, hosts: Vec<Host>, weak: bool, asking: &Asking<'_>, trail: &Trail) -> Told {
         let why = trail.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         for host in &hosts {
             let kind = EventKind::Doubted { why: why.clone(), from: asking.from };
@@ -209,7 +209,11 @@ impl Service {
         if hosts.iter().all(|host| host.states.is_finished()) {
             return Told::local(None, "whichever host this is, it is finished");
         }
-        let remedy = "a card that several machines share belongs into identity.ignore";
+        let remedy = if weak {
+            "if only its cards were changed, `kiwispray host forget` lets it become known anew"
+        } else {
+            "a card that several machines share belongs into identity.ignore"
+        };
         Told::hold(None, format_args!("this machine cannot be told from others for certain: {why}; {remedy}"))
     }
 
