@@ -68,15 +68,11 @@ impl Facts {
                 facts.disregard(&parameter.name, "given twice; the first counts");
                 continue;
             }
-            let outcome = match &parameter.value {
-                None => Err("no UTF-8".to_owned()),
-                Some(value) => facts.take(&parameter.name, value, ignore).map_err(|why| why.to_string()),
-            };
-            match outcome {
+            match parameter.value.as_deref().map(|value| facts.take(&parameter.name, value, ignore)) {
                 // An absent card or tag is reported as an empty value: nothing to explain.
-                Err(reason) if reason == IdentityDefect::Empty.to_string() => {}
-                Err(reason) => facts.disregard(&parameter.name, &reason),
-                Ok(()) => {}
+                Some(Ok(()) | Err(IdentityDefect::Empty)) => {}
+                Some(Err(why)) => facts.disregard(&parameter.name, &why.to_string()),
+                None => facts.disregard(&parameter.name, "no UTF-8"),
             }
             seen.push(parameter.name);
             if seen.len() > Self::MOST_IGNORED {

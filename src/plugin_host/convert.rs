@@ -28,8 +28,8 @@ fn host(host: &KnownHost) -> wit::KnownHost {
 }
 
 fn json(object: &Map<String, Value>) -> String {
-    // The common case, without a serializer.
-    if object.is_empty() { "{}".to_owned() } else { Value::Object(object.clone()).to_string() }
+    // Names that are texts, written into memory: that cannot fail.
+    serde_json::to_string(object).unwrap_or_default()
 }
 
 pub(super) fn boot_decision(decision: wit::BootDecision) -> Result<BootDecision, HookError> {

@@ -121,7 +121,9 @@ impl Service {
                 self.degraded(&facts.identity, "the server is too slow")
             }
         };
-        self.explain_later(&told, &asking, trail);
+        if let Some(host) = &told.host {
+            self.explanations.keep(host.id, self.explanation(told.decision.clone(), &asking, trail));
+        }
         self.answer(told, request, &facts).await
     }
 
@@ -237,7 +239,10 @@ impl Service {
         // A slow disk must not keep finished hosts waiting; what is dropped here is written all the same.
         let noted = join_all(hosts.iter().map(|host| {
             let kind = EventKind::Doubted { why: why.clone(), from: asking.from };
-            self.note_once(host, kind, &why)
+            let decision = Decision::Hold { reason: why.clone() };
+            let explanation =
+                self.explanation(decision, asking, Trail { findings: trail.findings.clone(), trace: None });
+            self.note_once(host, kind, &why, Some(explanation))
         }));
         let _ = timeout(NOTE_WITHIN, noted).await;
         if hosts.iter().all(|host| host.states.is_finished()) {
@@ -283,7 +288,7 @@ impl Service {
     async fn hold(&self, host: Host, reason: &HoldReason, asking: &Asking<'_>) -> Told {
         if let HoldReason::InUse(_) = reason {
             let kind = EventKind::ForeignBoot { from: asking.from };
-            self.note_once(&host, kind, &asking.from.to_string()).await;
+            self.note_once(&host, kind, &asking.from.to_string(), None).await;
         } else if let Some(change) = note_hold(&host, reason, self.clock.now())
             && let Err(error) = self.commit(&host, change).await
         {
@@ -301,8 +306,8 @@ impl Service {
     ) -> Result<Told, StoreError> {
         let now = self.clock.now();
         let call = Call::new(format!("boot-{}-{}", host.id, now.as_nanosecond()), milliseconds(now), Run::Real);
-        let outcome = self.hooks.decide_boot(call, boot_request(&host, asking.facts)).await;
-        trail.trace = Some(outcome.trace.clone());
+        let mut outcome = self.hooks.decide_boot(call, boot_request(&host, asking.facts)).await;
+        trail.trace = Some(std::mem::take(&mut outcome.trace));
         host = self.apply_patches(host, &outcome).await?;
         let plan = match outcome.answer {
             BootAnswer::Hold(hold) => {
@@ -353,10 +358,13 @@ impl Service {
     }
 
     /// Puts an event about a stranger on the timeline, unless the same was noted of late: machines ask every few seconds.
-    async fn note_once(&self, host: &Host, kind: EventKind, what: &str) {
+    async fn note_once(&self, host: &Host, kind: EventKind, what: &str, explanation: Option<Explanation>) {
         let now = self.clock.now();
         if !self.notes.is_first(host.id, what, now) {
             return;
+        }
+        if let Some(explanation) = explanation {
+            self.explanations.keep(host.id, explanation);
         }
         if let Err(error) = self.commit(host, note(host, kind, Actor::Machine, now)).await {
             tracing::warn!(host = %host.id, %error, "could not note a doubtful request");
@@ -372,35 +380,29 @@ impl Service {
         }
     }
 
-    fn explain_later(&self, told: &Told, asking: &Asking<'_>, trail: Trail) {
-        let Some(host) = &told.host else { return };
-        let explanation = Explanation {
-            at: self.clock.now(),
-            from: asking.from,
-            facts: asking.facts.clone(),
-            findings: trail.findings,
-            trace: trail.trace,
-            decision: told.decision.clone(),
-        };
-        self.explanations.keep(host.id, explanation);
+    fn explanation(&self, decision: Decision, asking: &Asking<'_>, trail: Trail) -> Explanation {
+        let (at, from, facts) = (self.clock.now(), asking.from, asking.facts.clone());
+        Explanation { at, from, facts, findings: trail.findings, trace: trail.trace, decision }
     }
 
     async fn answer(&self, told: Told, request: &BootstrapRequest, facts: &Facts) -> Answer {
         let id = told.host.as_ref().map(|host| host.id);
+        if let (Decision::Boot { .. }, Some(script)) = (&told.decision, told.script) {
+            return Answer { script, outcome: Outcome::Boot, host: id };
+        }
         let server = ServerVars { base: request.base.clone() };
         let host = told.host.as_ref().map(|host| host_vars(host, facts));
         let wait = || WaitVars::new(told.again_s.unwrap_or_else(|| jitter(self.settings.again_s)), waited_s(request));
-        let (outcome, script) = match (told.decision, told.script, host) {
-            (Decision::Boot { .. }, Some(script), _) => return Answer { script, outcome: Outcome::Boot, host: id },
-            (Decision::Local { reason }, _, host) => {
+        let (outcome, script) = match (told.decision, host) {
+            (Decision::Local { reason }, host) => {
                 let sanboot = self.wants_sanboot(told.host.as_ref());
                 (Outcome::Local, BootScript::Local(LocalVars { host, reason, sanboot }))
             }
-            (Decision::Wait, _, Some(host)) => (Outcome::Hold, BootScript::New(NewVars { server, host, wait: wait() })),
-            (Decision::Hold { reason }, _, host) => {
+            (Decision::Wait, Some(host)) => (Outcome::Hold, BootScript::New(NewVars { server, host, wait: wait() })),
+            (Decision::Hold { reason }, host) => {
                 (Outcome::Hold, BootScript::Hold(HoldVars { server, host, reason, wait: wait() }))
             }
-            (Decision::Wait | Decision::Boot { .. }, _, host) => {
+            (Decision::Wait | Decision::Boot { .. }, host) => {
                 let reason = "the server has no script for this boot".to_owned();
                 (Outcome::Hold, BootScript::Hold(HoldVars { server, host, reason, wait: wait() }))
             }

@@ -71,7 +71,10 @@ impl Explanations {
     pub(super) fn keep(&self, id: HostId, explanation: Explanation) {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if hosts.len() < Self::MOST || hosts.contains_key(&id) {
-            hosts.insert(id, Sighting { at: explanation.at, explanation });
+            let older = hosts.insert(id, Sighting { at: explanation.at, explanation });
+            // Everyone who asks takes this lock; what was known before is freed outside of it.
+            drop(hosts);
+            drop(older);
         }
     }
 

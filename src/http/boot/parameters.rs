@@ -38,6 +38,9 @@ pub(super) fn call(parameters: &[Parameter]) -> Call {
 }
 
 fn decode(encoded: &[u8]) -> Option<String> {
+    if !encoded.iter().any(|byte| matches!(byte, b'+' | b'%')) {
+        return String::from_utf8(encoded.to_vec()).ok();
+    }
     let spaced: Vec<u8> = encoded.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     String::from_utf8(percent_decode(&spaced).collect()).ok()
 }
