@@ -22,6 +22,10 @@ use machines::{BLOCK, CONNECTIONS, Doing};
 use report::Target;
 use world::{Decider, World};
 
+/// The server's own, see `src/main.rs`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measure how fast machines are answered.
 #[derive(Parser)]
 struct Arguments {
