@@ -56,7 +56,9 @@ pub(super) async fn glance(
     let parameters = parameters::parse(query.unwrap_or_default().as_bytes());
     let request = BootstrapRequest { parameters, from: peer.remote.ip().to_canonical(), base: plane.base(&peer) };
     let (outcome, host) = plane.service.glance(&request).await;
-    script(String::new(), outcome, host)
+    // The length that a HEAD tells must be that of a whole script: the one that asks again.
+    let again = BootScript::Bootstrap(BootstrapVars { server: ServerVars { base: request.base } });
+    script(plane.service.script_or_built_in(again).await, outcome, host)
 }
 
 fn script(text: String, outcome: Outcome, host: Option<HostId>) -> Response {
