@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -27,6 +28,9 @@ use crate::store::{Store, StoreOptions};
 
 /// Connections of machines at a time. A rack's worth of installers opens a few hundred.
 const MOST_CONNECTIONS: usize = 8_192;
+
+/// File descriptors that are kept for everything but machines: store, admin plane, imports.
+const OTHER_DESCRIPTORS: u64 = 200;
 
 /// Runs a server until it is told to stop, or its store fails.
 ///
@@ -60,7 +64,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     let limits = boot::Limits {
         header_timeout: config.boot.header_timeout,
         idle_timeout: config.boot.idle_timeout,
-        most_connections: MOST_CONNECTIONS,
+        most_connections: most_connections(),
     };
     let mut planes = JoinSet::new();
     planes.spawn(boot::serve(listener, boot::router(plane), limits, stop.clone()));
@@ -92,6 +96,19 @@ async fn admin_plane(listener: UnixListener, service: Arc<Service>, about: admin
     if let Err(error) = admin::serve(listener, service, about, stop).await {
         tracing::error!(%error, "the admin plane ended; machines are still answered");
     }
+}
+
+/// As many connections as there are descriptors for: each may have a file open. The soft limit, which is meant for
+/// programs that use `select`, is raised first.
+fn most_connections() -> usize {
+    let limits = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limits.maximum, ..limits };
+    let descriptors = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limits.maximum,
+        Err(_) => limits.current,
+    };
+    let room = descriptors.map_or(u64::MAX, |most| most.saturating_sub(OTHER_DESCRIPTORS) / 2);
+    usize::try_from(room).unwrap_or(MOST_CONNECTIONS).clamp(16, MOST_CONNECTIONS)
 }
 
 /// Why the server stops.

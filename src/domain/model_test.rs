@@ -143,6 +143,9 @@ impl World {
                 let change = offer(&self.host, Offer { bootid, from, image, writes }, self.now);
                 if template {
                     self.begun.push(step);
+                    if writes.is_order() {
+                        self.delivered.push(step);
+                    }
                 }
                 self.commit(change);
                 self.given.push(Given { bootid, step, writes });

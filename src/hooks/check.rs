@@ -5,7 +5,7 @@
 use super::{BootPlan, BootVerdict};
 
 /// Names that belong to the core, as prefixes.
-const RESERVED_ARGUMENTS: [&str; 5] = ["rd.kiwi.", "razorurl", "initrd", "init", "root"];
+const RESERVED_ARGUMENTS: [&str; 6] = ["rd.kiwi.", "kiwispray.", "razorurl", "initrd", "init", "root"];
 /// Of all arguments of one plugin together: half of what x86 kernels take (2048).
 const ARGUMENTS_MAX_BYTES: usize = 1024;
 

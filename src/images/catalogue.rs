@@ -34,6 +34,8 @@ pub struct Image {
     pub manifest: Arc<Manifest>,
     /// The file whose whole delivery means "installed"; always there when the image writes a disk.
     pub payload: Option<Payload>,
+    /// All its files together, in bytes.
+    pub size_bytes: u64,
 }
 
 /// The file whose whole delivery means "installed".
@@ -155,11 +157,11 @@ impl Catalogue {
             Err(error) => return Err(NotOffered::Unreadable { name: name.clone(), error }),
         }
         let manifest = self.manifest(name, &folder)?;
-        let payload = check_whole(name, &folder, &manifest)?;
+        let (payload, size_bytes) = check_whole(name, &folder, &manifest)?;
         if manifest.writes.is_order() && manifest.device.is_none() {
             return Err(NotOffered::NoDevice(name.clone()));
         }
-        Ok(Image { name: name.clone(), folder, manifest, payload })
+        Ok(Image { name: name.clone(), folder, manifest, payload, size_bytes })
     }
 
     /// Every folder, by name, with its image or why it is not offered. No images folder means no images.
@@ -217,8 +219,10 @@ impl Catalogue {
     }
 }
 
-fn check_whole(name: &StateName, folder: &Path, manifest: &Manifest) -> Result<Option<Payload>, NotOffered> {
+/// The payload, and the size of all files together.
+fn check_whole(name: &StateName, folder: &Path, manifest: &Manifest) -> Result<(Option<Payload>, u64), NotOffered> {
     let mut payload = None;
+    let mut size_bytes: u64 = 0;
     for file in manifest.needed_files() {
         let found_bytes = match fs::symlink_metadata(folder.join(file.as_str())) {
             Ok(found) if found.is_file() => found.len(),
@@ -228,6 +232,7 @@ fn check_whole(name: &StateName, folder: &Path, manifest: &Manifest) -> Result<O
             }
             Err(error) => return Err(NotOffered::Unreadable { name: name.clone(), error }),
         };
+        size_bytes = size_bytes.saturating_add(found_bytes);
         let expected_bytes = manifest.files.iter().find(|record| record.name == *file).map(|record| record.size_bytes);
         if let Some(expected_bytes) = expected_bytes
             && expected_bytes != found_bytes
@@ -241,7 +246,7 @@ fn check_whole(name: &StateName, folder: &Path, manifest: &Manifest) -> Result<O
             payload = Some(Payload { name: file.clone(), size_bytes: found_bytes });
         }
     }
-    Ok(payload)
+    Ok((payload, size_bytes))
 }
 
 impl Stamp {

@@ -295,7 +295,6 @@ impl<'a> Incoming<'a> {
             writes: Writes::Disk,
             device: None,
             inventory: false,
-            local: None,
             files: self.files.into_values().collect(),
         };
         Ok((manifest, dropped))

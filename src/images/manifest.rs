@@ -50,8 +50,6 @@ pub struct Manifest {
     pub device: Option<DevicePolicy>,
     /// Whether machines in this state may post `/update`.
     pub inventory: bool,
-    /// How its machines leave for their own disk, if that differs from the server's way.
-    pub local: Option<LocalBoot>,
     /// The files as they were imported.
     pub files: Vec<FileRecord>,
 }
@@ -123,8 +121,7 @@ const OWN_WORDS: [&str; 7] = [
     "initrd",
 ];
 
-const KEYS: [&str; 10] =
-    ["kind", "kernel", "initrd", "payload", "append", "writes", "device", "inventory", "local", "file"];
+const KEYS: [&str; 9] = ["kind", "kernel", "initrd", "payload", "append", "writes", "device", "inventory", "file"];
 const FILE_KEYS: [&str; 4] = ["name", "size", "sha256", "raw_size"];
 
 /// `image.toml` as it is written.
@@ -143,8 +140,6 @@ struct ManifestToml {
     device: Option<DevicePolicy>,
     #[serde(default)]
     inventory: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    local: Option<LocalBoot>,
     #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
     files: Vec<FileRecord>,
 }
@@ -167,7 +162,6 @@ impl Manifest {
             writes: toml.writes,
             device: toml.device,
             inventory: toml.inventory,
-            local: toml.local,
             files: toml.files,
         };
         manifest.check()?;
@@ -186,12 +180,9 @@ impl Manifest {
             writes: this.writes,
             device: this.device,
             inventory: this.inventory,
-            local: this.local,
             files: this.files,
         })?;
-        Ok(format!(
-            "# Made by `kiwispray image import`. `append`, `device`, `inventory` and `local` may be edited.\n{body}"
-        ))
+        Ok(format!("# Made by `kiwispray image import`. `append`, `device` and `inventory` may be edited.\n{body}"))
     }
 
     /// Every file that the image cannot do without: kernel, initrd, payload and those with a `[[file]]` table.
@@ -286,7 +277,6 @@ mod tests {
             append = "console=ttyS0"
             writes = "disk"
             device = "/dev/disk/by-id/x"
-            local = "sanboot"
             [[file]]
             name = "N.xz"
             size = 12

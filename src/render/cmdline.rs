@@ -32,7 +32,7 @@ const SERVER_KEYS: [&str; 9] = [
 ];
 
 /// What a plugin's argument may not begin with.
-const PLUGIN_FORBIDDEN: [&str; 5] = ["rd.kiwi.", "razorurl", "initrd", "init", "root"];
+const PLUGIN_FORBIDDEN: [&str; 6] = ["rd.kiwi.", "kiwispray.", "razorurl", "initrd", "init", "root"];
 
 /// Why a part of a command line was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +44,7 @@ pub enum CmdlineError {
     BadArg(String),
     /// A plugin's argument that would change what is installed or run.
     #[error(
-        "a plugin may not give the kernel argument {0:?}: rd.kiwi.*, razorurl, initrd, init and root belong to the server"
+        "a plugin may not give the kernel argument {0:?}: rd.kiwi.*, kiwispray.*, razorurl, initrd, init and root belong to the server"
     )]
     Forbidden(String),
     /// Not a URL that KIWI's installer can fetch.

@@ -85,11 +85,15 @@ impl Renderer {
     /// As [`Self::boot_script`], and if the site's template is broken, the built-in one and the error to report. For scripts
     /// that write no disk, as it never fails: a broken template must keep no machine from waiting or from its own disk.
     pub fn boot_script_or_built_in(&self, script: &BootScript) -> (String, Option<RenderError>) {
-        let problem = match self.boot_script(script) {
-            Ok(text) => return (text, None),
-            Err(problem) => problem,
-        };
-        let text = match (self.boot_script_in(&Scope::BuiltIn, script), script) {
+        match self.boot_script(script) {
+            Ok(text) => (text, None),
+            Err(problem) => (self.built_in(script), Some(problem)),
+        }
+    }
+
+    /// The built-in script. Reads no file.
+    pub fn built_in(&self, script: &BootScript) -> String {
+        match (self.boot_script_in(&Scope::BuiltIn, script), script) {
             (Ok(text), _) => text,
             (Err(_), BootScript::Bootstrap(vars)) => fallback::last_resort_bootstrap(&vars.server.base),
             (Err(_), BootScript::Local(vars)) => last_resort_local(&vars.reason),
@@ -100,8 +104,7 @@ impl Renderer {
             (Err(error), BootScript::Linux(vars) | BootScript::Kiwi(vars)) => {
                 last_resort_hold(&vars.server.base, &error.to_string(), 30)
             }
-        };
-        (text, Some(problem))
+        }
     }
 
     /// Renders a document of a boot, as `post_install.sh`, `user-data` or `host.ipxe`: from the image's folder if it has the

@@ -5,7 +5,9 @@
 //! host in its local disk.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::domain::{
@@ -19,7 +21,7 @@ use crate::render::{BaseUrl, BootScript, HoldVars, LocalVars, NewVars, ServerVar
 use crate::store::{Candidates, StoreError};
 
 use super::explain::{Decision, Explanation};
-use super::plan::{host_vars, known_host};
+use super::plan::{Occasion, boot_request, host_vars, known_host};
 use super::{ANSWER_WITHIN, CONFLICT_RETRIES, Service, jitter, random_bootid};
 
 /// A request to `/bootstrap`.
@@ -65,6 +67,9 @@ impl Outcome {
         }
     }
 }
+
+/// Notes about strangers take no longer than this out of an answer.
+const NOTE_WITHIN: Duration = Duration::from_millis(300);
 
 /// What was decided, and for whom.
 struct Told {
@@ -116,8 +121,37 @@ impl Service {
                 self.degraded(&facts.identity, "the server is too slow")
             }
         };
-        self.explain_later(&told, &asking, trail);
-        self.answer(told, request, &facts)
+        if let Some(host) = &told.host {
+            self.explanations.keep(host.id, self.explanation(told.decision.clone(), &asking, trail));
+        }
+        self.answer(told, request, &facts).await
+    }
+
+    /// What the answer would be, for who only looks: nothing is registered, offered or noted.
+    pub async fn glance(&self, request: &BootstrapRequest) -> (Outcome, Option<HostId>) {
+        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings.ignore);
+        let Ok(Ok(found)) = timeout(ANSWER_WITHIN, self.store.candidates(&facts.identity)).await else {
+            return (Outcome::Hold, None);
+        };
+        let candidates: Vec<Candidate> = found.hosts.iter().map(Candidate::from).collect();
+        let known = match recognise(&facts.identity, &candidates).0 {
+            Recognition::Known(id) => found.hosts.into_iter().find(|host| host.id == id),
+            Recognition::New { .. } | Recognition::Doubt { .. } | Recognition::Nobody => None,
+        };
+        let Some(host) = known else { return (Outcome::Hold, None) };
+        let outcome = match next_boot(&host, &self.ask(&host, request.from)) {
+            NextBoot::LocalDisk => Outcome::Local,
+            NextBoot::Wait | NextBoot::Hold(_) => Outcome::Hold,
+            NextBoot::Offer => Outcome::Boot,
+        };
+        (outcome, Some(host.id))
+    }
+
+    /// The answer after a fault of ours: a finished host boots its disk, every other machine waits.
+    pub async fn answer_after_fault(&self, request: &BootstrapRequest) -> Answer {
+        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings.ignore);
+        let told = self.degraded(&facts.identity, "the server has a fault, see its log");
+        self.answer(told, request, &facts).await
     }
 
     /// The answer when nothing could be decided.
@@ -153,9 +187,9 @@ impl Service {
                 None => Err(StoreError::Conflict),
             },
             Recognition::New { serial_shared_with } => self.welcome(&found, &serial_shared_with, asking, trail).await,
-            Recognition::Doubt { candidates, .. } => {
+            Recognition::Doubt { candidates, weak } => {
                 let doubtful = found.hosts.into_iter().filter(|host| candidates.contains(&host.id)).collect();
-                Ok(self.doubt(doubtful, asking, trail).await)
+                Ok(self.doubt(doubtful, weak, asking, trail).await)
             }
         }
     }
@@ -188,7 +222,7 @@ impl Service {
         };
         let stand_in = register(HostId::new(0), unborn.clone(), Actor::Machine, now).host;
         let call = Call::new(format!("discovery-{}", now.as_nanosecond()), milliseconds(now), Run::Real);
-        let outcome = self.hooks.discovered(call, Self::boot_request(&stand_in, asking.facts)).await;
+        let outcome = self.hooks.discovered(call, boot_request(&stand_in, asking.facts)).await;
         trail.trace = Some(outcome.trace);
         let registration = match outcome.answer {
             DiscoveryAnswer::Refuse { text, .. } => return Ok(Told::hold(None, text)),
@@ -200,16 +234,26 @@ impl Service {
     }
 
     /// A machine that might be one of these hosts: nothing is installed.
-    async fn doubt(&self, hosts: Vec<Host>, asking: &Asking<'_>, trail: &Trail) -> Told {
+    async fn doubt(&self, hosts: Vec<Host>, weak: bool, asking: &Asking<'_>, trail: &Trail) -> Told {
         let why = trail.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        for host in &hosts {
+        // A slow disk must not keep finished hosts waiting; what is dropped here is written all the same.
+        let noted = join_all(hosts.iter().map(|host| {
             let kind = EventKind::Doubted { why: why.clone(), from: asking.from };
-            self.note_once(host, kind, &Decision::Hold { reason: why.clone() }, asking, trail).await;
-        }
+            let decision = Decision::Hold { reason: why.clone() };
+            let explanation =
+                self.explanation(decision, asking, Trail { findings: trail.findings.clone(), trace: None });
+            self.note_once(host, kind, &why, Some(explanation))
+        }));
+        let _ = timeout(NOTE_WITHIN, noted).await;
         if hosts.iter().all(|host| host.states.is_finished()) {
             return Told::local(None, "whichever host this is, it is finished");
         }
-        Told::hold(None, format_args!("this machine cannot be told from others for certain: {why}"))
+        let remedy = if weak {
+            "if only its cards were changed, `kiwispray host forget` lets it become known anew"
+        } else {
+            "a card that several machines share belongs into identity.ignore"
+        };
+        Told::hold(None, format_args!("this machine cannot be told from others for certain: {why}; {remedy}"))
     }
 
     /// A recognised machine.
@@ -226,22 +270,25 @@ impl Service {
                 Err(error) => return Err(error),
             };
         }
-        let now = self.clock.now();
-        let activity = host.boot.as_ref().map_or(Activity::Quiet, |boot| self.progress.activity(&boot.bootid, now));
-        let ask = Ask { from: asking.from, now, activity, most_attempts: self.settings.most_attempts };
-        match next_boot(&host, &ask) {
+        match next_boot(&host, &self.ask(&host, asking.from)) {
             NextBoot::LocalDisk => Ok(Told::local(Some(host), "it is finished")),
-            NextBoot::Hold(reason) => Ok(self.hold(host, &reason, asking, trail).await),
+            NextBoot::Hold(reason) => Ok(self.hold(host, &reason, asking).await),
             next @ (NextBoot::Wait | NextBoot::Offer) => self.ask_plugins(host, &next, asking, trail).await,
         }
     }
 
+    /// What a host's own record is asked.
+    fn ask(&self, host: &Host, from: IpAddr) -> Ask {
+        let now = self.clock.now();
+        let activity = host.boot.as_ref().map_or(Activity::Quiet, |boot| self.progress.activity(&boot.bootid, now));
+        Ask { from, now, activity, most_attempts: self.settings.most_attempts }
+    }
+
     /// The host's own record makes it wait.
-    async fn hold(&self, host: Host, reason: &HoldReason, asking: &Asking<'_>, trail: &Trail) -> Told {
-        let decision = Decision::Hold { reason: reason.to_string() };
+    async fn hold(&self, host: Host, reason: &HoldReason, asking: &Asking<'_>) -> Told {
         if let HoldReason::InUse(_) = reason {
             let kind = EventKind::ForeignBoot { from: asking.from };
-            self.note_once(&host, kind, &decision, asking, trail).await;
+            self.note_once(&host, kind, &asking.from.to_string(), None).await;
         } else if let Some(change) = note_hold(&host, reason, self.clock.now())
             && let Err(error) = self.commit(&host, change).await
         {
@@ -259,7 +306,7 @@ impl Service {
     ) -> Result<Told, StoreError> {
         let now = self.clock.now();
         let call = Call::new(format!("boot-{}-{}", host.id, now.as_nanosecond()), milliseconds(now), Run::Real);
-        let mut outcome = self.hooks.decide_boot(call, Self::boot_request(&host, asking.facts)).await;
+        let mut outcome = self.hooks.decide_boot(call, boot_request(&host, asking.facts)).await;
         trail.trace = Some(std::mem::take(&mut outcome.trace));
         host = self.apply_patches(host, &outcome).await?;
         let plan = match outcome.answer {
@@ -276,7 +323,9 @@ impl Service {
         let Some(bootid) = random_bootid(host.id) else {
             return Ok(Told::hold(Some(host), "the server has no randomness for a bootid"));
         };
-        let rendered = match self.render_plan(&host, asking.facts, &plan, &bootid, asking.base) {
+        let facts = asking.facts.clone();
+        let occasion = Occasion { host: host.clone(), facts, bootid, base: asking.base.clone() };
+        let rendered = match self.render_plan(plan, occasion).await {
             Ok(rendered) => rendered,
             Err(refused) => return Ok(Told::hold(Some(host), refused)),
         };
@@ -308,19 +357,18 @@ impl Service {
         Ok(host)
     }
 
-    /// Puts an event on the timeline unless the newest decision was the same: machines ask every few seconds.
-    async fn note_once(&self, host: &Host, kind: EventKind, decision: &Decision, asking: &Asking<'_>, trail: &Trail) {
-        if self.explanations.of(host.id).is_some_and(|newest| newest.decision == *decision) {
+    /// Puts an event about a stranger on the timeline, unless the same was noted of late: machines ask every few seconds.
+    async fn note_once(&self, host: &Host, kind: EventKind, what: &str, explanation: Option<Explanation>) {
+        let now = self.clock.now();
+        if !self.notes.is_first(host.id, what, now) {
             return;
         }
-        let now = self.clock.now();
+        if let Some(explanation) = explanation {
+            self.explanations.keep(host.id, explanation);
+        }
         if let Err(error) = self.commit(host, note(host, kind, Actor::Machine, now)).await {
             tracing::warn!(host = %host.id, %error, "could not note a doubtful request");
         }
-        let (facts, findings) = (asking.facts.clone(), trail.findings.clone());
-        let explanation =
-            Explanation { at: now, from: asking.from, facts, findings, trace: None, decision: decision.clone() };
-        self.explanations.keep(host.id, explanation);
     }
 
     /// Some firmware does not go on to the disk when iPXE exits: then iPXE boots it.
@@ -332,20 +380,12 @@ impl Service {
         }
     }
 
-    fn explain_later(&self, told: &Told, asking: &Asking<'_>, trail: Trail) {
-        let Some(host) = &told.host else { return };
-        let explanation = Explanation {
-            at: self.clock.now(),
-            from: asking.from,
-            facts: asking.facts.clone(),
-            findings: trail.findings,
-            trace: trail.trace,
-            decision: told.decision.clone(),
-        };
-        self.explanations.keep(host.id, explanation);
+    fn explanation(&self, decision: Decision, asking: &Asking<'_>, trail: Trail) -> Explanation {
+        let (at, from, facts) = (self.clock.now(), asking.from, asking.facts.clone());
+        Explanation { at, from, facts, findings: trail.findings, trace: trail.trace, decision }
     }
 
-    fn answer(&self, told: Told, request: &BootstrapRequest, facts: &Facts) -> Answer {
+    async fn answer(&self, told: Told, request: &BootstrapRequest, facts: &Facts) -> Answer {
         let id = told.host.as_ref().map(|host| host.id);
         if let (Decision::Boot { .. }, Some(script)) = (&told.decision, told.script) {
             return Answer { script, outcome: Outcome::Boot, host: id };
@@ -367,7 +407,7 @@ impl Service {
                 (Outcome::Hold, BootScript::Hold(HoldVars { server, host, reason, wait: wait() }))
             }
         };
-        let script = self.script_or_built_in(&script);
+        let script = self.script_or_built_in(script).await;
         Answer { script, outcome, host: id }
     }
 }

@@ -23,6 +23,17 @@ impl Shelf {
         Self { catalogue, renderer }
     }
 
+    fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Self) -> Result<T, CapabilityError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, CapabilityError>> {
+        let shelf = self.clone();
+        let looking = tokio::task::spawn_blocking(move || look(&shelf));
+        looking
+            .map(|looked| looked.unwrap_or_else(|error| Err(CapabilityError::Unavailable(error.to_string()))))
+            .boxed()
+    }
+
     /// Whether there is a folder of this name: a broken image is one too, so that its fault is told at boot.
     pub fn has_image(&self, name: &str) -> bool {
         name.parse::<StateName>().is_ok_and(|name| self.catalogue.has_folder(&name))
@@ -35,21 +46,21 @@ impl Shelf {
 }
 
 impl Capabilities for Shelf {
-    // All three look at a few directory entries, which the kernel keeps in memory: quicker than handing over to a thread.
+    // On threads of their own: the folders may be on a disk that hangs, and a plugin's time is bounded only if it can yield.
     fn has_image<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, CapabilityError>> {
-        std::future::ready(Ok(self.has_image(name))).boxed()
+        let name = name.to_owned();
+        self.look(move |shelf| Ok(shelf.has_image(&name)))
     }
 
     fn has_template<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<bool, CapabilityError>> {
-        std::future::ready(Ok(self.has_template(name))).boxed()
+        let name = name.to_owned();
+        self.look(move |shelf| Ok(shelf.has_template(&name)))
     }
 
     fn images(&self) -> BoxFuture<'_, Result<Vec<String>, CapabilityError>> {
-        let names = self
-            .catalogue
-            .list()
-            .map(|images| images.into_iter().map(|(name, _)| name).collect())
-            .map_err(|error| CapabilityError::Unavailable(error.to_string()));
-        std::future::ready(names).boxed()
+        self.look(|shelf| {
+            let images = shelf.catalogue.list().map_err(|error| CapabilityError::Unavailable(error.to_string()))?;
+            Ok(images.into_iter().map(|(name, _)| name).collect())
+        })
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use crate::domain::{BootId, Change, FetchRefused, Host, StateName, Writes, deliver, start_attempt};
+use crate::domain::{Boot, BootId, Change, FetchRefused, Host, StateName, deliver, start_attempt};
 use crate::images::{Delivery, FileName, OpenedFile, Refused};
 use crate::render::{BaseUrl, Document, RenderError};
 use crate::store::StoreError;
@@ -63,22 +63,18 @@ impl Service {
     ) -> Result<BootFile, FileRefused> {
         let bootid: BootId = bootid.parse().map_err(|_| FileRefused::NotFound)?;
         let host = self.store.host(bootid.host()).await?.ok_or(FileRefused::NotFound)?;
-        let boot = host.current_boot().filter(|boot| boot.bootid == bootid).ok_or(FileRefused::NotFound)?;
-        let image = boot.image.clone().ok_or(FileRefused::NotFound)?;
-        let writes = boot.writes;
-        if let Some(document) = self.document(&host, &bootid, &image, raw_segment, base)? {
-            return Ok(BootFile::Rendered(document));
-        }
-        let opened = self.files.open(&image, raw_segment).map_err(|refused| match refused {
-            Refused::NotFound | Refused::Method => FileRefused::NotFound,
-            Refused::Unreadable(error) => FileRefused::Unreadable(error),
-        })?;
+        let (service, segment, base) = (Arc::clone(self), raw_segment.to_owned(), base.clone());
+        let (opened, is_payload) = match on_thread(move || service.look_up(&host, &bootid, &segment, &base)).await? {
+            Found::Document(document) => return Ok(BootFile::Rendered(document)),
+            Found::File(opened, is_payload) => (opened, is_payload),
+        };
+        let file = opened.name().to_string();
         if wanted == Wanted::Bytes {
             let history = self.begin_attempt(bootid, opened.name()).await?;
-            self.progress.begin(bootid, history, opened.name().as_str(), opened.size_bytes(), self.clock.now());
+            self.progress.begin(bootid, history, &file, opened.size_bytes(), self.clock.now());
         }
-        let delivery = self.delivery(bootid, &image, writes, &opened, wanted);
-        Ok(BootFile::Plain(opened, delivery))
+        let counted = Counted { service: Arc::clone(self), bootid, file, is_payload, wanted };
+        Ok(BootFile::Plain(opened, Arc::new(counted)))
     }
 
     /// The files of images, for whoever asks by the image's name.
@@ -93,7 +89,39 @@ impl Service {
         let name = boot.image.as_ref().unwrap_or(host.states.current());
         let folder = boot.image.as_ref().map(|image| self.catalogue.root().join(image.as_str()));
         let variables = document_vars(&host, &bootid, base, name.as_str());
-        Ok(self.renderer.document(folder.as_deref(), "post_install.sh", &variables)?.text)
+        let renderer = Arc::clone(&self.renderer);
+        let rendering = move || renderer.document(folder.as_deref(), "post_install.sh", &variables);
+        match tokio::task::spawn_blocking(rendering).await {
+            Ok(document) => Ok(document?.text),
+            Err(error) => Err(PostInstallRefused::Fault(error)),
+        }
+    }
+
+    /// What a boot's URL leads to. Blocks on folders that may be on a disk that hangs.
+    fn look_up(&self, host: &Host, bootid: &BootId, raw_segment: &str, base: &BaseUrl) -> Result<Found, FileRefused> {
+        let boot = host.current_boot().filter(|boot| boot.bootid == *bootid).ok_or(FileRefused::NotFound)?;
+        let image = boot.image.as_ref().ok_or(FileRefused::NotFound)?;
+        if let Some(document) = self.document(host, bootid, image, raw_segment, base)? {
+            return Ok(Found::Document(document));
+        }
+        // The image may be replaced between two looks at it: then the file may be the payload of either.
+        let before = self.is_payload(boot, image, raw_segment);
+        let opened = self.files.open(image, raw_segment).map_err(|refused| match refused {
+            Refused::NotFound | Refused::Method => FileRefused::NotFound,
+            Refused::Unreadable(error) => FileRefused::Unreadable(error),
+        })?;
+        let is_payload = before || self.is_payload(boot, image, opened.name().as_str());
+        Ok(Found::File(opened, is_payload))
+    }
+
+    /// Whether the whole of a file means "installed". An image that cannot say any more which file that is: then each
+    /// one may be. Doubt means hold.
+    fn is_payload(&self, boot: &Boot, image: &StateName, file: &str) -> bool {
+        match self.catalogue.image(image).map(|image| image.payload) {
+            Ok(Some(payload)) => payload.name.as_str() == file,
+            Ok(None) => boot.writes.is_order(),
+            Err(_) => true,
+        }
     }
 
     /// A template of the image under its own name; none if there is none.
@@ -106,6 +134,8 @@ impl Service {
         base: &BaseUrl,
     ) -> Result<Option<Document>, FileRefused> {
         let folder = self.catalogue.root().join(image.as_str());
+        // KIWI asks for these arguments under the image's full name.
+        let name = if name.ends_with(".config.bootoptions") { "config.bootoptions" } else { name };
         // Boot scripts are answers to /bootstrap, never files.
         if name.ends_with(".ipxe")
             || name.parse::<FileName>().is_err()
@@ -142,24 +172,20 @@ impl Service {
         }
         Err(StoreError::Conflict.into())
     }
+}
 
-    fn delivery(
-        self: &Arc<Self>,
-        bootid: BootId,
-        image: &StateName,
-        writes: Writes,
-        opened: &OpenedFile,
-        wanted: Wanted,
-    ) -> Arc<dyn Delivery> {
-        // An image that cannot say any more which file is its payload: then each one may be. Doubt means hold.
-        let is_payload = match self.catalogue.image(image).map(|image| image.payload) {
-            Ok(Some(payload)) => payload.name == *opened.name(),
-            Ok(None) => writes.is_order(),
-            Err(_) => true,
-        };
-        let file = opened.name().to_string();
-        Arc::new(Counted { service: Arc::clone(self), bootid, file, is_payload, wanted })
-    }
+/// What a boot's URL leads to.
+enum Found {
+    Document(Document),
+    /// A file, and whether the whole of it means "installed".
+    File(OpenedFile, bool),
+}
+
+async fn on_thread(
+    look_up: impl FnOnce() -> Result<Found, FileRefused> + Send + 'static,
+) -> Result<Found, FileRefused> {
+    let found = tokio::task::spawn_blocking(look_up).await;
+    found.unwrap_or_else(|error| Err(FileRefused::Unreadable(io::Error::other(error))))
 }
 
 /// Whether a boot came further by this request, or had come so far before.
@@ -177,6 +203,9 @@ pub enum PostInstallRefused {
     /// The template is broken.
     #[error("the post-install script cannot be rendered; try again")]
     Render(#[from] RenderError),
+    /// A fault of ours.
+    #[error("the server has a fault; try again")]
+    Fault(#[source] tokio::task::JoinError),
 }
 
 /// Counts one request for one file.

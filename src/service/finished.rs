@@ -27,7 +27,12 @@ impl FinishedHosts {
         }
     }
 
-    /// The finished host that is asking, beyond doubt.
+    /// Takes out a host that is no longer known.
+    pub(super) fn forget(&self, id: HostId) {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// A finished host that may be asking. Doubt among finished hosts means local disk, so one of them is enough.
     pub(super) fn recognise(&self, asking: &Identity) -> Option<HostId> {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let shares_something = |known: &&Candidate| {
@@ -39,7 +44,8 @@ impl FinishedHosts {
         let candidates: Vec<Candidate> = hosts.values().filter(shares_something).cloned().collect();
         match recognise(asking, &candidates).0 {
             Recognition::Known(id) => Some(id),
-            Recognition::New { .. } | Recognition::Doubt { .. } | Recognition::Nobody => None,
+            Recognition::Doubt { candidates, .. } => candidates.first().copied(),
+            Recognition::New { .. } | Recognition::Nobody => None,
         }
     }
 }

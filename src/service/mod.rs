@@ -12,6 +12,7 @@ mod files;
 mod finished;
 mod hosts;
 mod images;
+mod notes;
 mod plan;
 mod progress;
 mod report;
@@ -43,6 +44,7 @@ pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
 use admission::Admission;
 use explain::Explanations;
 use finished::FinishedHosts;
+use notes::Notes;
 use progress::Progress;
 
 /// What the use cases are allowed and told to do.
@@ -79,6 +81,7 @@ pub struct Service {
     explanations: Explanations,
     finished: FinishedHosts,
     admission: Admission,
+    notes: Notes,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -100,6 +103,7 @@ impl Service {
             explanations: Explanations::default(),
             finished: FinishedHosts::default(),
             admission: Admission::new(settings.new_hosts_per_minute),
+            notes: Notes::default(),
             store,
             hooks,
             catalogue,
@@ -114,13 +118,22 @@ impl Service {
         self.settings.public_url.as_ref()
     }
 
-    /// A script that writes no disk, from the site's template or, if that is broken, the built-in one.
-    pub fn script_or_built_in(&self, script: &BootScript) -> String {
-        let (text, problem) = self.renderer.boot_script_or_built_in(script);
-        if let Some(error) = problem {
-            tracing::error!(%error, "a site's template is broken; the built-in one was used");
+    /// A script that writes no disk, from the site's template or, if that is broken or its disk hangs, the built-in one.
+    pub async fn script_or_built_in(&self, script: BootScript) -> String {
+        let script = Arc::new(script);
+        let (renderer, for_thread) = (Arc::clone(&self.renderer), Arc::clone(&script));
+        let rendering = tokio::task::spawn_blocking(move || renderer.boot_script_or_built_in(&for_thread));
+        match tokio::time::timeout(SCRIPT_WITHIN, rendering).await {
+            Ok(Ok((text, None))) => text,
+            Ok(Ok((text, Some(error)))) => {
+                tracing::error!(%error, "a site's template is broken; the built-in one was used");
+                text
+            }
+            Ok(Err(_)) | Err(_) => {
+                tracing::error!("a site's template could not be read in time; the built-in one was used");
+                self.renderer.built_in(&script)
+            }
         }
-        text
     }
 
     /// The time now, by the server's clock.
@@ -193,5 +206,8 @@ fn jitter(bounds: (u32, u32)) -> u32 {
     shortest.saturating_add(u32::from_le_bytes(random) % span.max(1))
 }
 
-/// Every answer to `/bootstrap` is there by then, whatever plugins, store and disks do.
-const ANSWER_WITHIN: Duration = Duration::from_millis(1_900);
+/// Every decision for `/bootstrap` is there by then, whatever plugins, store and disks do.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_750);
+
+/// The part of it that the site's own template for waiting and local disks may take.
+const SCRIPT_WITHIN: Duration = Duration::from_millis(150);

@@ -1,16 +1,17 @@
 //! From a plugin's plan to a finished boot script: what is checked here is what keeps a verdict from being an order.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
-use crate::domain::{BootId, DevicePolicy, Facts, Host, StateName, StatesError, Writes};
+use super::Service;
+use crate::domain::{BootId, DevicePolicy, Facts, HoldReason, Host, StateName, StatesError, Writes};
 use crate::hooks::{BootPlan, BootRequest, ImageBoot, KnownHost, TemplateBoot};
-use crate::images::{Image, Kind, NotOffered};
+use crate::images::{Catalogue, Image, Kind, NotOffered};
 use crate::render::{
     BaseUrl, BootScript, BootVars, CallVars, CmdlineError, DocumentVars, HostVars, ImageVars, Initrd, KernelArg,
-    KiwiLine, LinuxLine, RenderError, SafeLine, ServerVars,
+    KiwiLine, LinuxLine, RenderError, Renderer, SafeLine, ServerVars,
 };
-
-use super::Service;
 
 /// A boot that everybody agreed on, rendered.
 #[derive(Debug)]
@@ -40,38 +41,69 @@ pub(super) enum PlanRefused {
     Device(String),
     #[error("{0}")]
     Render(#[from] RenderError),
-    #[error("the boot script of {0} does not fetch its files below boot.files: its installation could not be followed")]
+    #[error(
+        "the boot script of {0} does not fetch its payload below boot.files: its installation could not be followed"
+    )]
     Untracked(StateName),
+    #[error("{0}")]
+    Spent(HoldReason),
+    #[error("the server has a fault, see its log")]
+    Fault,
 }
 
 /// A host's metadata may name another disk than its image does, under this key.
 pub(super) const INSTALL_DEVICE: &str = "install_device";
 
+/// Turns plans into scripts. It looks at folders of images and templates, which may be on a disk that hangs, so it is
+/// asked on threads of its own.
+struct Planner {
+    catalogue: Arc<Catalogue>,
+    renderer: Arc<Renderer>,
+    most_attempts: u32,
+}
+
 impl Service {
+    /// Turns a plan into a script, on a thread of its own.
+    pub(super) async fn render_plan(&self, plan: BootPlan, occasion: Occasion) -> Result<Rendered, PlanRefused> {
+        let planner = Planner {
+            catalogue: Arc::clone(&self.catalogue),
+            renderer: Arc::clone(&self.renderer),
+            most_attempts: self.settings.most_attempts,
+        };
+        tokio::task::spawn_blocking(move || planner.render(&plan, &occasion)).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "rendering a boot script failed");
+            Err(PlanRefused::Fault)
+        })
+    }
+}
+
+/// What a plan is carried out for.
+#[derive(Clone)]
+pub(super) struct Occasion {
+    pub(super) host: Host,
+    pub(super) facts: Facts,
+    pub(super) bootid: BootId,
+    pub(super) base: BaseUrl,
+}
+
+impl Planner {
     /// Turns a plan into a script for this boot.
-    pub(super) fn render_plan(
-        &self,
-        host: &Host,
-        facts: &Facts,
-        plan: &BootPlan,
-        bootid: &BootId,
-        base: &BaseUrl,
-    ) -> Result<Rendered, PlanRefused> {
-        match plan {
-            BootPlan::Image(plan) => self.render_image(host, facts, plan, bootid, base),
-            BootPlan::Template(plan) => self.render_template(host, facts, plan, bootid, base),
-            BootPlan::LocalDisk => Err(PlanRefused::NoState("the local disk".to_owned())),
+    fn render(&self, plan: &BootPlan, occasion: &Occasion) -> Result<Rendered, PlanRefused> {
+        let rendered = match plan {
+            BootPlan::Image(plan) => self.render_image(plan, occasion)?,
+            BootPlan::Template(plan) => self.render_template(plan, occasion)?,
+            BootPlan::LocalDisk => return Err(PlanRefused::NoState("the local disk".to_owned())),
+        };
+        // A plugin that boots harmless images in between must not win further attempts for an order.
+        let host = &occasion.host;
+        if rendered.writes.is_order() && host.attempts >= self.most_attempts {
+            return Err(PlanRefused::Spent(HoldReason::TooManyAttempts(host.id, host.attempts)));
         }
+        Ok(rendered)
     }
 
-    fn render_image(
-        &self,
-        host: &Host,
-        facts: &Facts,
-        plan: &ImageBoot,
-        bootid: &BootId,
-        base: &BaseUrl,
-    ) -> Result<Rendered, PlanRefused> {
+    fn render_image(&self, plan: &ImageBoot, occasion: &Occasion) -> Result<Rendered, PlanRefused> {
+        let Occasion { host, facts, bootid, base } = occasion;
         let name: StateName = plan.image.parse()?;
         let state = host.states.current();
         if state.is_built_in() {
@@ -93,7 +125,7 @@ impl Service {
             boot: BootVars {
                 bootid: bootid.expose(),
                 attempt: host.attempts.saturating_add(1),
-                attempts_max: self.settings.most_attempts,
+                attempts_max: self.most_attempts,
                 files: files.clone(),
                 kernel: image.manifest.kernel.to_string(),
                 initrd: image.manifest.initrd.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -111,20 +143,15 @@ impl Service {
             })?
         };
         // What is fetched elsewhere is not counted, so an order could be carried out twice.
-        if writes.is_order() && !script.contains(&files) {
+        let is_tracked = image.payload.is_some_and(|payload| script.contains(&format!("{files}{}", payload.name)));
+        if writes.is_order() && !is_tracked {
             return Err(PlanRefused::Untracked(name));
         }
         Ok(Rendered { script, what: format!("image {name}"), image: Some(name), writes })
     }
 
-    fn render_template(
-        &self,
-        host: &Host,
-        facts: &Facts,
-        plan: &TemplateBoot,
-        bootid: &BootId,
-        base: &BaseUrl,
-    ) -> Result<Rendered, PlanRefused> {
+    fn render_template(&self, plan: &TemplateBoot, occasion: &Occasion) -> Result<Rendered, PlanRefused> {
+        let Occasion { host, facts, bootid, base } = occasion;
         let name: StateName = plan.template.parse()?;
         let state = host.states.current();
         if state.is_built_in() {
@@ -142,12 +169,12 @@ impl Service {
         let script = self.renderer.document(None, &document, &variables)?.text;
         Ok(Rendered { script, what: format!("template {name}"), image: None, writes })
     }
+}
 
-    /// What plugins are told.
-    pub(super) fn boot_request(host: &Host, facts: &Facts) -> BootRequest {
-        let facts = facts.described().into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        BootRequest { host: known_host(host), facts }
-    }
+/// What plugins are told.
+pub(super) fn boot_request(host: &Host, facts: &Facts) -> BootRequest {
+    let facts = facts.described().into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    BootRequest { host: known_host(host), facts }
 }
 
 /// A host as plugins see it.

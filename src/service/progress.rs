@@ -36,6 +36,8 @@ pub(super) enum History {
     Whole,
     /// Files were fetched from a process before this one.
     Lost,
+    /// A file changed while it was fetched: any byte may have been the last one.
+    Muddled,
 }
 
 /// How far the boot of a host has come.
@@ -70,8 +72,9 @@ impl Progress {
         }
         let coverage = running.files.entry(file.to_owned()).or_insert_with(|| Coverage::new(size_bytes));
         if coverage.size_bytes() != size_bytes {
-            // The image was replaced meanwhile: what was delivered before belongs to another file.
+            // The image was replaced in the middle of a boot: what has been delivered of which file is not known any more.
             *coverage = Coverage::new(size_bytes);
+            running.history = History::Muddled;
         }
         file.clone_into(&mut running.newest);
         running.streams = running.streams.saturating_add(1);
@@ -88,8 +91,12 @@ impl Progress {
         running.active_at = now;
         let history = running.history;
         running.files.get_mut(file).is_some_and(|coverage| {
-            // What a former process delivered is not known: the end of a file may have been all that was missing.
-            let may_complete = history == History::Lost && bytes.end == coverage.size_bytes();
+            let may_complete = match history {
+                History::Whole => false,
+                // What a former process delivered is not known: the end of a file may have been all that was missing.
+                History::Lost => bytes.end == coverage.size_bytes(),
+                History::Muddled => true,
+            };
             coverage.add(bytes);
             coverage.is_whole() || may_complete
         })
@@ -114,9 +121,12 @@ impl Progress {
         }
     }
 
-    /// The boot of a host is over.
-    pub(super) fn forget(&self, id: HostId) {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    /// This boot is over. A boot of the same host that has begun meanwhile stays.
+    pub(super) fn forget(&self, bootid: &BootId) {
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if hosts.get(&bootid.host()).is_some_and(|running| running.bootid == *bootid) {
+            hosts.remove(&bootid.host());
+        }
     }
 
     pub(super) fn of(&self, id: HostId) -> Option<HostProgress> {

@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use crate::domain::{Actor, Identity};
 use crate::domain::{
-    BootId, Change, EventKind, FinishRefused, Host, HostId, Inventory, InventoryRefused, MacAddr, Metadata,
-    MetadataError, fail, finish, note, take_inventory,
+    Actor, BootId, Change, EventKind, FinishRefused, Host, HostId, Identity, Inventory, InventoryRefused, MacAddr,
+    Metadata, MetadataError, PastOutcome, fail, finish, note, take_inventory,
 };
 use crate::store::StoreError;
 
@@ -78,8 +77,8 @@ impl Service {
     /// The machine finished its step.
     pub async fn finish(&self, call: &Call) -> Result<(), ReportRefused> {
         let change = |host: &Host, bootid: &BootId, now| finish(host, bootid, now);
-        let host = self.report("finish", call, change).await?;
-        self.progress.forget(host);
+        let bootid = self.report("finish", call, change).await?;
+        self.progress.forget(&bootid);
         Ok(())
     }
 
@@ -87,8 +86,8 @@ impl Service {
     pub async fn fail(&self, call: &Call, reason: &str) -> Result<(), ReportRefused> {
         let reason = if reason.trim().is_empty() { "no reason given" } else { reason.trim() };
         let change = |host: &Host, bootid: &BootId, now| fail(host, bootid, reason, now);
-        let host = self.report("fail", call, change).await?;
-        self.progress.forget(host);
+        let bootid = self.report("fail", call, change).await?;
+        self.progress.forget(&bootid);
         Ok(())
     }
 
@@ -162,11 +161,11 @@ impl Service {
         name: &str,
         call: &Call,
         change: impl Fn(&Host, &BootId, Timestamp) -> Result<Option<Change>, FinishRefused>,
-    ) -> Result<HostId, ReportRefused> {
+    ) -> Result<BootId, ReportRefused> {
         for _ in 0..CONFLICT_RETRIES {
             let (host, bootid) = self.caller(call).await?;
             let committed = match change(&host, &bootid, self.clock.now()) {
-                Ok(None) => return Ok(host.id),
+                Ok(None) => return Ok(bootid),
                 Ok(Some(change)) => self.commit(&host, change).await,
                 Err(FinishRefused::WrongBootId) => return Err(CallRefused::WrongBootId.into()),
                 Err(refused @ FinishRefused::Superseded) => {
@@ -179,7 +178,7 @@ impl Service {
                 }
             };
             match committed {
-                Ok(host) => return Ok(host.id),
+                Ok(_) => return Ok(bootid),
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -211,5 +210,6 @@ impl Service {
 fn knows_bootid(host: &Host, call: &Call) -> bool {
     let Some(bootid) = call.bootid.as_deref().and_then(|id| id.parse::<BootId>().ok()) else { return false };
     let is_current = host.boot.as_ref().is_some_and(|boot| boot.bootid == bootid);
-    is_current || host.past.last().is_some_and(|past| past.bootid == bootid)
+    let just_finished = host.past.last().filter(|past| past.outcome == PastOutcome::Finished);
+    is_current || just_finished.is_some_and(|past| past.bootid == bootid)
 }

@@ -5,6 +5,7 @@
 //! that walks a queue of two steps.
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -24,17 +25,15 @@ const WAITING: &str = "it waits for a state";
 const LEAVING: &str = "boots its local disk";
 const HOLDS: usize = 10;
 
-pub(crate) fn run(watch: bool) -> Result<u32> {
-    let dir = tempfile::tempdir()?;
+pub(crate) fn run(dir: &Path, watch: bool) -> Result<u32> {
     let bridge = Bridge::new("e2e0", Bridge::ADDRESS)?;
-    let mut server = Server::new(dir.path(), &bridge)?;
-    let payload = Payload::build(dir.path())?;
+    let mut server = Server::new(dir, &bridge)?;
+    let payload = Payload::build(dir)?;
     for (name, writes) in [("wipe", "wipe"), ("image1", "disk")] {
         add_image(&server, &payload, name, writes)?;
     }
     server.start()?;
-    let new =
-        |name, number, firmware| Machine::new(dir.path(), Identity::new(name, number), firmware, 64, &bridge, watch);
+    let new = |name, number, firmware| Machine::new(dir, Identity::new(name, number), firmware, 64, &bridge, watch);
     let mut walk = Walk {
         bios: new("bios", 1, Firmware::Bios)?,
         uefi: new("uefi", 2, Firmware::Uefi)?,

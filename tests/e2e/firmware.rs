@@ -18,8 +18,7 @@ use crate::net::Bridge;
 const PATIENCE: Duration = Duration::from_secs(180);
 const SCRIPT: &str = "#!ipxe\necho e2e: script of ${net0/ip} platform ${platform} arch ${buildarch}\nsleep 600\n";
 
-pub(crate) fn run(watch: bool) -> Result<u32> {
-    let dir = tempfile::tempdir()?;
+pub(crate) fn run(dir: &Path, watch: bool) -> Result<u32> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
 
     // Two switches: on the first dnsmasq serves addresses, on the second it is a proxy beside another dnsmasq.
@@ -32,15 +31,15 @@ pub(crate) fn run(watch: bool) -> Result<u32> {
     ensure!(seen.is_empty(), "there is a DHCP server on a new network: {seen:?}");
     ensure!(decide(Wish::Unstated, &full_if, &seen).is_err(), "a lonely network was not refused");
     let range = full_if.suggested_range();
-    let _full = start(&runtime, dir.path(), &full_if, Mode::Full(range))?;
+    let _full = start(&runtime, dir, &full_if, Mode::Full(range))?;
     serve(full_if.address(), IpxeFiles::find(None))?;
 
-    let _other = other_dhcp_server(&proxied, dir.path())?;
+    let _other = other_dhcp_server(&proxied, dir)?;
     let seen = probe(&proxied_if, 0x6b69_7769)?;
     ensure!(seen.len() == 1, "the other DHCP server was not seen: {seen:?}");
     let decision = decide(Wish::Unstated, &proxied_if, &seen)?;
     ensure!(decision.mode == Mode::Proxy, "another server was seen, but the mode is {:?}", decision.mode);
-    let _proxy = start(&runtime, dir.path(), &proxied_if, decision.mode)?;
+    let _proxy = start(&runtime, dir, &proxied_if, decision.mode)?;
     serve(proxied_if.address(), IpxeFiles::find(None))?;
     println!("ok: the look for other DHCP servers");
 
@@ -58,7 +57,7 @@ pub(crate) fn run(watch: bool) -> Result<u32> {
         for (name, firmware, bridge, expected) in pair {
             let number = u8::try_from(machines.len())? + 1;
             let identity = Identity::new(name, number);
-            let mut machine = Machine::new(dir.path(), identity, *firmware, 16, bridge, watch)?;
+            let mut machine = Machine::new(dir, identity, *firmware, 16, bridge, watch)?;
             machine.power_on()?;
             machines.push((machine, *expected));
         }

@@ -66,18 +66,17 @@ fn digest_of(dir: &Path) -> Result<String> {
     Ok(sum.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
 }
 
-pub(crate) fn run(archive: &Path, watch: bool) -> Result<u32> {
-    let dir = tempfile::tempdir()?;
+pub(crate) fn run(dir: &Path, archive: &Path, watch: bool) -> Result<u32> {
     let bridge = Bridge::new("e2e0", Bridge::ADDRESS)?;
     let requests = Requests::record(&bridge)?;
-    let mut server = Server::new(dir.path(), &bridge)?;
+    let mut server = Server::new(dir, &bridge)?;
     server.start()?;
     let begin = Instant::now();
     server.cli(&["image", "import", "sprayling", &archive.to_string_lossy(), "--device", "/dev/vda"])?;
     println!("ok {:4} s: the image is imported", begin.elapsed().as_secs());
 
     let identity = Identity::new("kiwi", 3);
-    let mut machine = Machine::new(dir.path(), identity, Firmware::BiosRom, DISK_MIB, &bridge, watch)?;
+    let mut machine = Machine::new(dir, identity, Firmware::BiosRom, DISK_MIB, &bridge, watch)?;
     let walked = walk(&server, &mut machine);
     println!("\nHTTP requests in order:");
     requests.print();

@@ -61,14 +61,16 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let net::Place::Outside(code) = net::enter().context("cannot make the namespaces of the test")? {
         return Ok(code);
     }
+    let dir = tempfile::tempdir()?;
+    net::end_with_parent(dir.path());
     if args.watch {
         tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).init();
     }
     let begin = Instant::now();
     let passed = match args.scenario {
-        Scenario::Boot => boot::run(args.watch)?,
-        Scenario::Firmware => firmware::run(args.watch)?,
-        Scenario::Kiwi => kiwi::run(&kiwi::archive()?, args.watch)?,
+        Scenario::Boot => boot::run(dir.path(), args.watch)?,
+        Scenario::Firmware => firmware::run(dir.path(), args.watch)?,
+        Scenario::Kiwi => kiwi::run(dir.path(), &kiwi::archive()?, args.watch)?,
     };
     println!("\n{passed} passed, 0 failed, {} s", begin.elapsed().as_secs());
     Ok(ExitCode::SUCCESS)

@@ -6,6 +6,7 @@
 
 use std::io::Read as _;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,7 +24,6 @@ pub(crate) enum Place {
 /// Runs this program again in new namespaces, or finds that this has happened.
 pub(crate) fn enter() -> Result<Place> {
     if std::env::var_os(INSIDE).is_some() {
-        end_with_parent();
         run("ip", &["link", "set", "lo", "up"])?;
         return Ok(Place::Inside);
     }
@@ -42,11 +42,13 @@ pub(crate) fn enter() -> Result<Place> {
     Ok(Place::Outside(ExitCode::from(code)))
 }
 
-/// Process 1 of a namespace ignores Ctrl-C, so the end of the outer process is what ends it.
-fn end_with_parent() {
-    std::thread::spawn(|| {
+/// Ends this process, and removes its files, when the outer one ends: process 1 of a namespace ignores Ctrl-C.
+pub(crate) fn end_with_parent(dir: &Path) {
+    let dir = dir.to_owned();
+    std::thread::spawn(move || {
         let mut rest = Vec::new();
         let _ = std::io::stdin().read_to_end(&mut rest);
+        let _ = std::fs::remove_dir_all(dir);
         std::process::exit(130);
     });
 }

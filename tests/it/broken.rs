@@ -243,10 +243,8 @@ fn a_template_may_be_booted_as_a_state_and_is_an_order_unless_it_says_otherwise(
     machine.boot(&server);
     server.cli(&["deploy", "menu", "1"]).refused(2, "say --yes");
     server.deploy("menu", 1);
-    for _ in 0..3 {
-        assert_eq!(machine.boots(&server).script, script);
-    }
-    machine.holds(&server, "3 attempts did not complete");
+    assert_eq!(machine.boots(&server).script, script);
+    machine.holds(&server, "installed but never reported");
 
     let harmless = format!("{{{{!--\nA menu.\nWrites: nothing\n--}}}}\n{script}");
     std::fs::write(server.site.path("templates/menu2.ipxe.hbs"), harmless).unwrap();

@@ -270,7 +270,9 @@ fn documents_of_an_image_are_rendered_for_each_boot() {
         .with_file("image1", "notes.txt.hbs", "{{image}} for {{host.id}}: {{host.macs.[0]}}\n");
     let (server, boot) = booted(site, "image1");
     server.cli(&["host", "set", "1", "-n", "node1", "-m", r#"{"site":"fra1"}"#]).done();
+    let by_full_name = server.get(&boot.file("image1.config.bootoptions")).expect(200);
     let options = server.get(&boot.file("config.bootoptions")).expect(200);
+    assert_eq!(by_full_name.text(), options.text(), "KIWI asks under the image's full name");
     assert_eq!(options.text(), "root=UUID=1 host=SN00001 site=fra1\n");
     assert_eq!(options.header("cache-control"), Some("no-store"));
     let data = server.get(&boot.file("user-data")).expect(200);

@@ -269,3 +269,54 @@ fn of_many_boots_asked_for_at_once_one_is_left_and_it_installs_once() {
     live[0].install(&server);
     assert_eq!((server.states(ID).as_str(), server.count(ID, "finished")), ("finished", 1));
 }
+
+#[test]
+fn a_late_report_of_the_step_before_does_not_hide_what_this_step_delivers() {
+    let server = Site::new().linux("wipe", WIPES).kiwi("image1").serve();
+    let machine = Machine::new(1);
+    let id = machine.boot(&server).host.unwrap();
+    server.deploy("wipe,image1", id);
+    let wiping = machine.boots(&server);
+    wiping.install(&server);
+    let installing = machine.boots(&server);
+    installing.load(&server);
+    server.get(&wiping.call("finish")).expect(200);
+    server.get(installing.payload()).expect(200);
+    assert_eq!(server.count(id, "payload_delivered"), 2);
+    machine.holds(&server, "installed but never reported");
+}
+
+#[test]
+fn a_script_that_fetches_its_payload_uncounted_is_not_handed_out() {
+    let script = "#!ipxe\nkernel {{url boot.files}}{{boot.kernel}} root=/images/image1/image1.xz\nboot\n";
+    let server = Site::new().kiwi("image1").with_file("image1", "host.ipxe.hbs", script).serve();
+    let machine = Machine::new(1);
+    let id = machine.boot(&server).host.unwrap();
+    server.deploy("image1", id);
+    machine.holds(&server, "does not fetch its payload below boot.files");
+}
+
+#[test]
+fn looking_with_head_changes_nothing() {
+    let (server, machine, boot) = ordered();
+    let looked = server.http().head(&machine.request()).expect(200);
+    assert_eq!(looked.header("x-kiwispray-outcome"), Some("boot"));
+    server.http().head(&boot.call("finish")).expect(405);
+    server.http().head(&boot.call("fail")).expect(405);
+    assert_eq!(server.http().head(&Machine::new(99).request()).expect(200).header("x-kiwispray-host"), None);
+    boot.install(&server);
+    assert_eq!(server.states(ID), "finished");
+}
+
+#[test]
+fn strangers_fill_no_timeline() {
+    let (server, _, boot) = ordered();
+    boot.load(&server);
+    for stranger in 2..6 {
+        let stranger = Machine::new(1).but("serial", &format!("OTHER{stranger}")).but("uuid", "");
+        for _ in 0..5 {
+            stranger.holds(&server, "cannot be told from others");
+        }
+    }
+    assert_eq!(server.count(ID, "doubted"), 1);
+}

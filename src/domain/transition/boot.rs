@@ -136,13 +136,18 @@ pub struct Offer {
 /// Hands out a boot of the current step; the boot before it is superseded.
 ///
 /// The caller asked [`next_boot`] of this very host and got [`NextBoot::Offer`]. A template fetches who knows what from
-/// who knows where, so its attempt begins with the offer; the attempt of an image begins with its first file.
+/// who knows where, so with the offer its attempt has begun and, if it writes, all may have been delivered; the attempt of
+/// an image begins with its first file.
 pub fn offer(host: &Host, offer: Offer, now: Timestamp) -> Change {
     let Offer { bootid, from, image, writes } = offer;
     let is_template = image.is_none();
     let mut draft = Draft::of(host, Actor::Machine, now);
     draft.retire_boot(PastOutcome::Superseded);
-    let stage = if is_template { Stage::Started } else { Stage::Offered };
+    let stage = match (is_template, writes.is_order()) {
+        (false, _) => Stage::Offered,
+        (true, false) => Stage::Started,
+        (true, true) => Stage::Delivered,
+    };
     draft.host.boot = Some(Boot { bootid, step: host.step, from, at: now, image, writes, stage, held: false });
     draft.host.seen = true;
     draft.event(EventKind::BootOffered { state: host.states.current().clone(), writes, from });

@@ -69,8 +69,11 @@ impl Draft {
     fn retire_boot(&mut self, outcome: PastOutcome) {
         if let Some(boot) = self.host.boot.take() {
             self.host.past.push(PastBoot { bootid: boot.bootid, outcome });
-            let surplus = self.host.past.len().saturating_sub(Host::MOST_PAST_BOOTS);
-            self.host.past.drain(..surplus);
+            if self.host.past.len() > Host::MOST_PAST_BOOTS {
+                // A finish is repeated by machines, so it is remembered longer than boots that led nowhere.
+                let superseded = self.host.past.iter().position(|past| past.outcome == PastOutcome::Superseded);
+                self.host.past.remove(superseded.unwrap_or(0));
+            }
         }
     }
 
@@ -79,7 +82,11 @@ impl Draft {
     }
 
     fn done(mut self) -> Change {
-        self.host.changed_at = self.now;
+        // A clock that fell back must stay noticeable, whatever machines do meanwhile; a person may vouch for it.
+        self.host.changed_at = match self.actor {
+            Actor::Operator(_) => self.now,
+            Actor::Machine | Actor::Plugin(_) | Actor::Server => self.now.max(self.host.changed_at),
+        };
         Change { host: self.host, events: self.events }
     }
 }

@@ -138,7 +138,7 @@ fn manifest(image: &Image) -> ManifestView {
         initrd: manifest.initrd.as_ref().map(ToString::to_string),
         payload: image.payload.as_ref().map(|payload| payload.name.to_string()),
         payload_bytes: image.payload.as_ref().map(|payload| payload.size_bytes),
-        total_bytes: manifest.files.iter().map(|file| file.size_bytes).sum(),
+        total_bytes: image.size_bytes,
     }
 }
 

@@ -3,7 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::domain::InventoryRefused;
+use crate::domain::{InventoryRefused, MetadataError};
 use crate::service::{CallRefused, FileRefused, PostInstallRefused, ReportRefused};
 
 use super::plain;
@@ -53,16 +53,19 @@ impl Refusal {
             Self::Report(ReportRefused::Superseded) => StatusCode::CONFLICT,
             Self::Report(ReportRefused::NoInventory(_))
             | Self::Report(ReportRefused::Inventory(InventoryRefused::WrongBootId)) => StatusCode::UNAUTHORIZED,
-            Self::Report(ReportRefused::Inventory(InventoryRefused::Metadata(_) | InventoryRefused::TooManyMacs)) => {
-                StatusCode::PAYLOAD_TOO_LARGE
+            Self::Report(ReportRefused::Inventory(InventoryRefused::TooManyMacs)) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Report(
+                ReportRefused::Inventory(InventoryRefused::Metadata(error)) | ReportRefused::Metadata(error),
+            ) => match error {
+                MetadataError::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+                MetadataError::NotJson(_) | MetadataError::NotAnObject | MetadataError::TooDeep => {
+                    StatusCode::BAD_REQUEST
+                }
+            },
+            Self::Report(ReportRefused::Mac(_)) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::PostInstall(PostInstallRefused::Render(_) | PostInstallRefused::Fault(_)) => {
+                StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Report(ReportRefused::Metadata(crate::domain::MetadataError::TooLarge(_))) => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
-            Self::Report(ReportRefused::Mac(_) | ReportRefused::Metadata(_)) | Self::BadRequest(_) => {
-                StatusCode::BAD_REQUEST
-            }
-            Self::PostInstall(PostInstallRefused::Render(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::File(FileRefused::NotFound) => StatusCode::NOT_FOUND,
             Self::File(FileRefused::Unreadable(_) | FileRefused::Render(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::File(FileRefused::Store(_)) => StatusCode::SERVICE_UNAVAILABLE,

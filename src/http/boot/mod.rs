@@ -50,10 +50,10 @@ pub fn router(plane: BootPlane) -> Router {
     Router::new()
         .route("/bootstrap.ipxe", get(bootstrap::first_script))
         .route("/boot.ipxe", get(bootstrap::first_script))
-        .route("/bootstrap", get(bootstrap::bootstrap))
+        .route("/bootstrap", get(bootstrap::bootstrap).head(bootstrap::glance))
         .route("/post-install", get(report::post_install))
-        .route("/finish", get(report::finish).post(report::finish))
-        .route("/fail", get(report::fail).post(report::fail))
+        .route("/finish", get(report::finish).post(report::finish).head(not_allowed))
+        .route("/fail", get(report::fail).post(report::fail).head(not_allowed))
         .route("/state", get(report::state))
         .route("/update", axum::routing::post(report::update))
         .route("/hosts", get(hosts::hosts))
@@ -62,11 +62,13 @@ pub fn router(plane: BootPlane) -> Router {
         .route("/b/{*path}", any(files::boot_file))
         .route("/ipxe/{*path}", any(files::ipxe_file))
         .fallback(|| async { plain(StatusCode::NOT_FOUND, "there is nothing here") })
-        .method_not_allowed_fallback(|| async {
-            plain(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here")
-        })
+        .method_not_allowed_fallback(not_allowed)
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
         .with_state(plane)
+}
+
+async fn not_allowed() -> Response {
+    plain(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here")
 }
 
 /// One plain sentence.

@@ -118,8 +118,12 @@ impl Service {
             };
             match committed {
                 Ok(after) => {
-                    if terms.run == Run::Real && after.as_ref().is_none_or(|after| after.step != host.step) {
-                        self.progress.forget(id);
+                    let is_over = after.as_ref().is_none_or(|after| after.step != host.step);
+                    if let Some(boot) = host.boot.as_ref().filter(|_| terms.run == Run::Real && is_over) {
+                        self.progress.forget(&boot.bootid);
+                    }
+                    if after.is_none() && terms.run == Run::Real {
+                        self.finished.forget(id);
                     }
                     return Ok(Acted { before: Some(host), after, changed: true, erases });
                 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::domain::{Activity, Ask, BootId, Facts, HostId, NextBoot, next_boot};
 use crate::hooks::{BootAnswer, BootPlan, Call, Run, Trace};
 use crate::render::BaseUrl;
+use crate::service::plan::{Occasion, boot_request};
 
 use super::super::Service;
 use super::super::explain::Decision;
@@ -46,17 +47,20 @@ impl Service {
         }
         let now_ms = u64::try_from(now.as_millisecond()).unwrap_or(0);
         let call = Call::new(format!("plan-{id}-{}", now.as_nanosecond()), now_ms, Run::Dry);
-        let outcome = self.hooks.decide_boot(call, Self::boot_request(&host, &facts)).await;
+        let outcome = self.hooks.decide_boot(call, boot_request(&host, &facts)).await;
         let (decision, script) = match outcome.answer {
             BootAnswer::Hold(hold) => (Decision::Hold { reason: hold.text }, None),
             BootAnswer::Boot(BootPlan::LocalDisk) => (Decision::Local { reason: outcome.reason }, None),
             BootAnswer::Boot(BootPlan::Template(plan)) if next == NextBoot::Wait && plan.template == "new" => {
                 (Decision::Wait, None)
             }
-            BootAnswer::Boot(plan) => match self.render_plan(&host, &facts, &plan, &BootId::new(id, [0; 16]), base) {
-                Ok(rendered) => (Decision::Boot { what: rendered.what }, Some(rendered.script)),
-                Err(refused) => (Decision::Hold { reason: refused.to_string() }, None),
-            },
+            BootAnswer::Boot(plan) => {
+                let occasion = Occasion { host, facts, bootid: BootId::new(id, [0; 16]), base: base.clone() };
+                match self.render_plan(plan, occasion).await {
+                    Ok(rendered) => (Decision::Boot { what: rendered.what }, Some(rendered.script)),
+                    Err(refused) => (Decision::Hold { reason: refused.to_string() }, None),
+                }
+            }
         };
         Ok(Preview { decision, script, trace: Some(outcome.trace) })
     }
