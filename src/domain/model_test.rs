@@ -16,8 +16,8 @@ const MOST_ATTEMPTS: u32 = 3;
 /// One thing that happens. Numbers choose among what there is.
 #[derive(Debug, Clone)]
 enum Step_ {
-    /// The machine asks `/bootstrap`, and is given `writes` if it is offered a boot.
-    Boot { writes: Writes, template: bool, from: u8 },
+    /// The machine asks `/bootstrap`; where its record allows a boot, plugins say this.
+    Boot { verdict: Verdict, from: u8 },
     /// A file of some boot ever given is fetched.
     Fetch { which: usize },
     /// The payload of some boot ever given is served whole.
@@ -36,12 +36,28 @@ enum Step_ {
     CrashBeforeCommit { which: usize },
 }
 
+/// What plugins say of a boot.
+#[derive(Debug, Clone, Copy)]
+enum Verdict {
+    Image(Writes),
+    Template(Writes),
+    LocalDisk,
+    /// Or they fail, which is the same.
+    Hold,
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step_>> {
-    let writes = prop_oneof![Just(Writes::Nothing), Just(Writes::Disk), Just(Writes::Wipe)];
+    let writes = || prop_oneof![Just(Writes::Nothing), Just(Writes::Disk), Just(Writes::Wipe)];
+    let verdict = prop_oneof![
+        7 => writes().prop_map(Verdict::Image),
+        1 => writes().prop_map(Verdict::Template),
+        1 => Just(Verdict::LocalDisk),
+        1 => Just(Verdict::Hold),
+    ];
     let states = prop_oneof![Just("new"), Just("finished"), Just("image1"), Just("wipe,image1"), Just("discover,new")];
     let which = 0usize..8;
     let step = prop_oneof![
-        6 => (writes, prop::bool::weighted(0.1), 0u8..2).prop_map(|(writes, template, from)| Step_::Boot { writes, template, from }),
+        6 => (verdict, 0u8..2).prop_map(|(verdict, from)| Step_::Boot { verdict, from }),
         4 => which.clone().prop_map(|which| Step_::Fetch { which }),
         3 => which.clone().prop_map(|which| Step_::Deliver { which }),
         3 => which.clone().prop_map(|which| Step_::Finish { which }),
@@ -110,7 +126,7 @@ impl World {
         self.host = host;
     }
 
-    fn boot(&mut self, writes: Writes, template: bool, from: u8) {
+    fn boot(&mut self, verdict: Verdict, from: u8) {
         let from = IpAddr::V4(Ipv4Addr::new(127, 0, 0, from + 1));
         let ask = Ask { from, now: self.now, activity: Activity::Quiet, most_attempts: MOST_ATTEMPTS };
         let state = self.host.states.current().clone();
@@ -126,6 +142,12 @@ impl World {
             }
             NextBoot::Offer => {
                 assert!(!state.is_built_in(), "new and finished boot nothing");
+                let (writes, template) = match verdict {
+                    Verdict::Image(writes) => (writes, false),
+                    Verdict::Template(writes) => (writes, true),
+                    // The machine is told so, and nothing is offered or changed.
+                    Verdict::LocalDisk | Verdict::Hold => return,
+                };
                 let step = self.host.step;
                 assert!(!self.done.contains(&step), "a step that was finished is never booted again");
                 // The image of a state does not change within a step in this model, as in a stable image folder.
@@ -231,7 +253,7 @@ impl World {
         self.now += 1.second();
         let pick = |which: usize, given: &[Given]| given.iter().rev().nth(which % given.len().max(1)).cloned();
         match step {
-            Step_::Boot { writes, template, from } => self.boot(*writes, *template, *from),
+            Step_::Boot { verdict, from } => self.boot(*verdict, *from),
             Step_::Fetch { which } => drop(pick(*which, &self.given).map(|given| self.fetch(&given))),
             Step_::Deliver { which } => drop(pick(*which, &self.given).map(|given| self.deliver(&given))),
             Step_::Finish { which } => drop(pick(*which, &self.given).map(|given| self.finish(&given))),
@@ -290,7 +312,7 @@ fn ordered() -> World {
 
 fn offered() -> (World, Given) {
     let mut world = ordered();
-    world.boot(Writes::Disk, false, 0);
+    world.boot(Verdict::Image(Writes::Disk), 0);
     let given = world.given.last().unwrap().clone();
     (world, given)
 }
@@ -305,7 +327,7 @@ fn power_lost_before_anything_was_fetched_is_no_attempt() {
     let (mut world, _) = offered();
     for _ in 0..20 {
         assert_eq!(next(&world), NextBoot::Offer);
-        world.boot(Writes::Disk, false, 0);
+        world.boot(Verdict::Image(Writes::Disk), 0);
     }
     assert_eq!(world.host.attempts, 0);
 }
@@ -318,7 +340,7 @@ fn power_lost_while_the_payload_was_served_is_retried_up_to_the_limit() {
         world.fetch(&given);
         assert_eq!(world.host.attempts, attempt);
         if attempt < MOST_ATTEMPTS {
-            world.boot(Writes::Disk, false, 0);
+            world.boot(Verdict::Image(Writes::Disk), 0);
         }
     }
     assert_eq!(next(&world), NextBoot::Hold(HoldReason::TooManyAttempts(HostId::new(1), MOST_ATTEMPTS)));
@@ -340,7 +362,7 @@ fn power_lost_after_the_payload_was_served_whole_holds_until_a_person_acts() {
 fn an_image_that_writes_nothing_boots_again_and_again() {
     let mut world = ordered();
     for _ in 0..10 {
-        world.boot(Writes::Nothing, false, 0);
+        world.boot(Verdict::Image(Writes::Nothing), 0);
         let given = world.given.last().unwrap().clone();
         world.deliver(&given);
         assert_eq!(next(&world), NextBoot::Offer);
@@ -353,7 +375,7 @@ fn the_answer_to_a_finish_may_be_lost() {
     world.deliver(&given);
     world.finish(&given);
     assert_eq!(finish(&world.host, &given.bootid, world.now), Ok(None));
-    world.boot(Writes::Disk, false, 0);
+    world.boot(Verdict::Image(Writes::Disk), 0);
     assert_eq!(finish(&world.host, &given.bootid, world.now), Ok(None), "not even when the next step has begun");
     assert_eq!(world.host.states.to_string(), "image1");
 }
