@@ -10,7 +10,7 @@ work=$out.building
 
 # The mirror is the one this machine's own apt uses; the image is always Debian 12, whose KIWI builds it.
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep '/debian/*$' | grep -v security | head -n 1 || true)
-mirror=${mirror:-http://deb.debian.org/debian}
+: "${mirror:?apt names no Debian mirror: the image is built from the one that this machine uses}"
 
 rm -rf "$work"
 mkdir -p "$work"
