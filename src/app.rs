@@ -8,7 +8,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
@@ -38,6 +38,10 @@ const OTHER_DESCRIPTORS: u64 = 200;
 /// What kept it from starting or made it stop, with the remedy where there is one.
 pub async fn serve(config: Config) -> anyhow::Result<()> {
     config.check_data_dir()?;
+    ensure!(
+        config.plugins.is_empty(),
+        "this version runs the default plugin only: take [[plugin]] out of the configuration, or your boot logic would be missing"
+    );
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
             "cannot listen on {}: is another kiwispray running? Choose another address with --listen",
