@@ -6,7 +6,7 @@
 //! following links, so there is nothing that could lead elsewhere.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -74,26 +74,6 @@ impl ImageFiles {
             return Err(Refused::NotFound);
         }
         self.open_file(state, name)
-    }
-
-    /// Reads a file of one image that the server renders or adds to, such as a template. `None` if there is none.
-    ///
-    /// Longer files and files that are not UTF-8 are errors.
-    pub fn read_text(&self, state: &StateName, name: &FileName, longest_bytes: u64) -> io::Result<Option<String>> {
-        let opened = match self.open_file(state, name.clone()) {
-            Ok(opened) => opened,
-            Err(Refused::NotFound | Refused::Method) => return Ok(None),
-            Err(Refused::Unreadable(error)) => return Err(error),
-        };
-        let mut text = String::new();
-        opened.file.take(longest_bytes.saturating_add(1)).read_to_string(&mut text)?;
-        if text.len() as u64 > longest_bytes {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                format!("{name} is longer than {longest_bytes} bytes"),
-            ));
-        }
-        Ok(Some(text))
     }
 
     fn open_file(&self, state: &StateName, name: FileName) -> Result<OpenedFile, Refused> {

@@ -283,18 +283,6 @@ async fn a_file_that_became_shorter_ends_the_connection_early() {
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
 }
 
-#[test]
-fn texts_to_render_are_read_with_a_bound() {
-    let (_root, files) = images();
-    let state: StateName = "image1".parse().unwrap();
-    let read = |name: &str, longest| files.read_text(&state, &name.parse().unwrap(), longest);
-    assert_eq!(read("post_install.sh.hbs", 6).unwrap().unwrap(), "secret");
-    assert_eq!(read("post_install.sh.hbs", 5).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-    assert_eq!(read("none", 5).unwrap(), None);
-    assert_eq!(read("link", 50).unwrap(), None);
-    assert!(read("B.xz", 1 << 20).is_err());
-}
-
 /// What a machine gets over a connection: everything until the server closes it.
 async fn fetched_over_http(files: ImageFiles, heard: Arc<Recorder>) -> Vec<u8> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

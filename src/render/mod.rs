@@ -146,12 +146,11 @@ impl Renderer {
 
     /// Compiles and checks every template of the site and every built-in one; what is wrong with them.
     pub fn check_all(&self) -> Vec<Problem> {
-        self.check_names(&Scope::Site, self.names())
-    }
-
-    /// The same for the templates in an image's folder.
-    pub fn check_image(&self, image_dir: &Path) -> Vec<Problem> {
-        self.check_names(&Scope::Image(image_dir.to_owned()), names_in(image_dir))
+        let problem = |template: String| {
+            let error = self.library.get(&Scope::Site, &template).err()?;
+            Some(Problem { template, error })
+        };
+        self.names().into_iter().filter_map(problem).collect()
     }
 
     /// Every template of the site and every built-in one, by name.
@@ -172,14 +171,6 @@ impl Renderer {
             BootScript::Local(vars) => compiled.render(vars),
             BootScript::Linux(vars) | BootScript::Kiwi(vars) => compiled.render(vars),
         }
-    }
-
-    fn check_names(&self, scope: &Scope, names: BTreeSet<String>) -> Vec<Problem> {
-        let problem = |template: String| {
-            let error = self.library.get(scope, &template).err()?;
-            Some(Problem { template, error })
-        };
-        names.into_iter().filter_map(problem).collect()
     }
 
     fn names(&self) -> BTreeSet<String> {

@@ -50,18 +50,9 @@ pub enum Decision {
     },
 }
 
-/// What is remembered of one host.
-#[derive(Debug, Clone)]
-pub struct Sighting {
-    /// When a machine last asked as this host.
-    pub at: Timestamp,
-    /// The newest decision. Waiting machines ask every few seconds: the newest is what a person wants.
-    pub explanation: Explanation,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Explanations {
-    hosts: Mutex<HashMap<HostId, Sighting>>,
+    hosts: Mutex<HashMap<HostId, Explanation>>,
 }
 
 impl Explanations {
@@ -71,7 +62,7 @@ impl Explanations {
     pub(super) fn keep(&self, id: HostId, explanation: Explanation) {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         if hosts.len() < Self::MOST || hosts.contains_key(&id) {
-            let older = hosts.insert(id, Sighting { at: explanation.at, explanation });
+            let older = hosts.insert(id, explanation);
             // Everyone who asks takes this lock; what was known before is freed outside of it.
             drop(hosts);
             drop(older);
@@ -80,11 +71,11 @@ impl Explanations {
 
     pub(super) fn of(&self, id: HostId) -> Option<Explanation> {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.get(&id).map(|sighting| sighting.explanation.clone())
+        hosts.get(&id).cloned()
     }
 
     pub(super) fn last_seen(&self, id: HostId) -> Option<Timestamp> {
         let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        hosts.get(&id).map(|sighting| sighting.at)
+        hosts.get(&id).map(|newest| newest.at)
     }
 }

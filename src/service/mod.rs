@@ -31,7 +31,7 @@ use crate::store::{Stopped, Store, StoreError};
 pub use boot::{Answer, BootstrapRequest, Outcome};
 pub use catalog::Shelf;
 pub use clock::{Clock, SystemClock};
-pub use explain::{Decision, Explanation, Sighting};
+pub use explain::{Decision, Explanation};
 pub use files::{BootFile, FileRefused, PostInstallRefused, Wanted};
 pub use hosts::{
     Act, Acted, Condition, ConditionError, Erased, HostsError, Preview, Selection, Selector, SelectorError, Terms,
