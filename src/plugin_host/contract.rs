@@ -14,7 +14,7 @@
 )]
 
 wasmtime::component::bindgen!({
-    path: "sdk/wit",
+    path: "sdk/wit/0.1.0",
     world: "plugin",
     imports: { default: async | trappable },
     exports: { default: async },

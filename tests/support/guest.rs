@@ -21,7 +21,7 @@ pub(crate) fn deciding_by(body: &str) -> Vec<u8> {
     );
     let mut module = wat::parse_str(text).unwrap();
     let mut contract = wit_parser::Resolve::default();
-    contract.push_str("plugin.wit", include_str!("../../sdk/wit/plugin.wit")).unwrap();
+    contract.push_str("plugin.wit", include_str!("../../sdk/wit/0.1.0/plugin.wit")).unwrap();
     let world = "package test:guest; world guest {
         include kiwispray:plugin/imports@0.1.0;
         include kiwispray:plugin/hook-about@0.1.0;

@@ -269,6 +269,12 @@ mod tests {
     }
 
     #[test]
+    fn the_frozen_contract_is_what_plugins_were_built_for() {
+        let contract = fs::read(Tree::here().unwrap().root.join("sdk/wit/0.1.0/plugin.wit")).unwrap();
+        assert_eq!(sha256(&contract), "sha256:179eac5cdcb892c5c041faeb9e739dac7bc582757a7e10e96c2505eefc9f2b5e");
+    }
+
+    #[test]
     fn a_record_names_what_changed() {
         let tree = Tree::here().unwrap();
         let record = tree.record("default", b"one").unwrap();

@@ -15,7 +15,7 @@
 
 pub mod imports {
     wit_bindgen::generate!({
-        path: "../wit",
+        path: "../wit/0.1.0",
         world: "imports",
         additional_derives: [PartialEq, Clone, serde::Serialize, serde::Deserialize],
     });
@@ -27,7 +27,7 @@ macro_rules! hook_world {
     ($module:ident, $world:literal, $export:literal) => {
         pub mod $module {
             wit_bindgen::generate!({
-                path: "../wit",
+                path: "../wit/0.1.0",
                 world: $world,
                 pub_export_macro: true,
                 export_macro_name: $export,

@@ -20,7 +20,7 @@ fn plugin_host() -> PluginHost {
 
 /// A guest that passes, but first runs `hostile` for host 7. `imports` and `items` go into the module.
 fn guest(imports: &str, items: &str, hostile: &str) -> Vec<u8> {
-    let contract = fs::read_to_string("sdk/wit/plugin.wit").unwrap();
+    let contract = fs::read_to_string("sdk/wit/0.1.0/plugin.wit").unwrap();
     encode(&contract, "", imports, items, hostile)
 }
 
@@ -227,7 +227,7 @@ async fn a_missing_grant_is_named() {
 
 #[tokio::test]
 async fn an_import_from_elsewhere_is_named() {
-    let contract = fs::read_to_string("sdk/wit/plugin.wit").unwrap();
+    let contract = fs::read_to_string("sdk/wit/0.1.0/plugin.wit").unwrap();
     let imports = r#"(import "test:guest/stranger" "knock" (func $knock))"#;
     let error = refusal(encode(&contract, "import stranger;", imports, "", "(call $knock)"), &[]).await;
     assert_eq!(error, LoadError::UnknownImport("test:guest/stranger".to_owned()));
@@ -235,7 +235,7 @@ async fn an_import_from_elsewhere_is_named() {
 
 #[tokio::test]
 async fn a_hook_of_another_shape_is_found_when_it_is_loaded() {
-    let contract = fs::read_to_string("sdk/wit/plugin.wit").unwrap();
+    let contract = fs::read_to_string("sdk/wit/0.1.0/plugin.wit").unwrap();
     let other = contract.replace("again-after-ms: option<u32>", "again-after-ms: option<u64>");
     assert_ne!(contract, other);
     let error = refusal(encode(&other, "", "", "", ""), &[]).await;
