@@ -10,6 +10,8 @@ mod clock;
 mod explain;
 mod files;
 mod finished;
+#[cfg(test)]
+mod fixtures;
 mod hosts;
 mod images;
 mod notes;
