@@ -14,6 +14,7 @@ mod hosts;
 mod images;
 mod notes;
 mod plan;
+mod plugins;
 mod progress;
 mod report;
 
@@ -39,6 +40,7 @@ pub use hosts::{
     sentence,
 };
 pub use images::RemoveRefused;
+pub use plugins::ApproveRefused;
 pub use progress::{FileProgress, HostProgress};
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
 
@@ -46,6 +48,7 @@ use admission::Admission;
 use explain::Explanations;
 use finished::FinishedHosts;
 use notes::Notes;
+use plugins::Runs;
 use progress::Progress;
 
 /// What the use cases are allowed and told to do.
@@ -83,6 +86,7 @@ pub struct Service {
     finished: FinishedHosts,
     admission: Admission,
     notes: Notes,
+    runs: Runs,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -105,6 +109,7 @@ impl Service {
             finished: FinishedHosts::default(),
             admission: Admission::new(settings.new_hosts_per_minute),
             notes: Notes::default(),
+            runs: Runs::default(),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,

@@ -89,6 +89,7 @@ fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
             (StatusCode::BAD_REQUEST, "bad_metadata")
         }
         HostsError::Store(StoreError::Conflict) => (StatusCode::CONFLICT, "host_changed"),
+        HostsError::Store(StoreError::OrderSpent) => (StatusCode::CONFLICT, "order_spent"),
         HostsError::Store(StoreError::Kv(KvError::Full { .. })) => (StatusCode::SERVICE_UNAVAILABLE, "store_full"),
         HostsError::Store(StoreError::Kv(_) | StoreError::Misnumbered { .. } | StoreError::Record { .. }) => {
             (StatusCode::SERVICE_UNAVAILABLE, "store_failed")
