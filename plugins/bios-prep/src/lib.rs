@@ -128,7 +128,7 @@ fn no_image(profile: &str, image: &str) -> String {
 fn note_image(config: &Config, host: &KnownHost, detail: &Value) -> Result<(), Error> {
     let Some(profile) = config.profile(&Subject::of(host)?) else { return Ok(()) };
     match &profile.prepare {
-        Prepare::Image(image) if first_state(&detail["from"]) == Some(image) => {
+        Prepare::Image(image) if first_state(detail.get("from").unwrap_or(&Value::Null)) == Some(image) => {
             work::note(host, profile).map_err(|reason| {
                 ask::log(Level::Warn, "a profile is not noted", &[("host", &host.id.to_string()), ("why", &reason)]);
                 Error::Retry(kiwispray_sdk::RetryLater { after_ms: 2_000, reason })

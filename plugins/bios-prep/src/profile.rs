@@ -168,7 +168,7 @@ impl Redfish {
 
 /// Whether the current step was offered to the machine. What it does then must not be cut off.
 fn has_begun(host: &KnownHost) -> Result<bool, Error> {
-    Ok(host.attempts > 0 || !host.more()?["boot"].is_null())
+    Ok(host.attempts > 0 || host.more()?.get("boot").is_some_and(|boot| !boot.is_null()))
 }
 
 /// Everything wrong with a configuration.
@@ -183,11 +183,14 @@ pub(crate) fn problems(config: &str) -> Vec<ConfigProblem> {
         }
     };
     let mut names = BTreeSet::new();
-    for (index, value) in config["profiles"].as_array().into_iter().flatten().enumerate() {
+    for (index, value) in config.get("profiles").and_then(Value::as_array).into_iter().flatten().enumerate() {
         let at = format!("/profiles/{index}");
-        let name = value["name"].as_str().map_or_else(|| (index + 1).to_string(), |name| format!("`{name}`"));
+        let name = value
+            .get("name")
+            .and_then(Value::as_str)
+            .map_or_else(|| (index + 1).to_string(), |name| format!("`{name}`"));
         // Conditions first, as they say which of their keys is wrong.
-        if let Err(error) = Condition::deserialize(&value["when"]) {
+        if let Err(error) = Condition::deserialize(value.get("when").unwrap_or(&Value::Null)) {
             problem(format!("{at}/when"), format!("profile {name}: when: {error}"));
             continue;
         }

@@ -78,15 +78,15 @@ impl Bmc {
     /// There is none that proves it, or the BMC does not answer.
     pub(crate) fn system(&self, uuid: &str, serial: &str) -> Result<System, Trouble> {
         let root = self.get(&self.root)?;
-        let systems = self.get(link(&root["Systems"])?)?;
+        let systems = self.get(link(at(&root, "/Systems"))?)?;
         let mut seen = Vec::new();
-        for member in systems["Members"].as_array().into_iter().flatten().take(SYSTEMS_MOST) {
+        for member in at(&systems, "/Members").as_array().into_iter().flatten().take(SYSTEMS_MOST) {
             let link = link(member)?;
             let document = self.get(link)?;
             if is_same(&document, uuid, serial) {
                 return Ok(System { bmc: self.clone(), link: link.to_owned(), document });
             }
-            let named = |key: &str| document[key].as_str().unwrap_or("none").to_owned();
+            let named = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or("none").to_owned();
             seen.push(format!("UUID {}, serial {}", named("UUID"), named("SerialNumber")));
         }
         let seen = if seen.is_empty() { "no system".to_owned() } else { seen.join("; ") };
@@ -131,7 +131,7 @@ impl System {
     /// # Errors
     /// The system has no BIOS, or the BMC does not answer.
     pub(crate) fn bios(&self) -> Result<Bios, Trouble> {
-        let link = link(&self.document["Bios"]).map_err(|_| "this system offers no BIOS settings".to_owned())?;
+        let link = link(at(&self.document, "/Bios")).map_err(|_| "this system offers no BIOS settings".to_owned())?;
         Ok(Bios { link: link.to_owned(), document: self.bmc.get(link)? })
     }
 
@@ -140,14 +140,15 @@ impl System {
     /// # Errors
     /// The BMC refuses, or does not answer.
     pub(crate) fn set(&self, bios: &Bios, attributes: &Map<String, Value>) -> Result<(), Trouble> {
-        let settings = &bios.document["@Redfish.Settings"];
-        let target = settings["SettingsObject"]["@odata.id"].as_str().unwrap_or(&bios.link);
-        let mut body = json!({ "Attributes": attributes });
-        let supported = settings["SupportedApplyTimes"].as_array();
-        if supported.is_some_and(|times| times.iter().any(|time| time == "OnReset")) {
-            body["@Redfish.SettingsApplyTime"] =
-                json!({"@odata.type": "#Settings.v1_1_0.PreferredApplyTime", "ApplyTime": "OnReset"});
-        }
+        let settings = at(&bios.document, "/@Redfish.Settings");
+        let target = at(settings, "/SettingsObject/@odata.id").as_str().unwrap_or(&bios.link);
+        let supported = at(settings, "/SupportedApplyTimes").as_array();
+        let on_reset = json!({"@odata.type": "#Settings.v1_1_0.PreferredApplyTime", "ApplyTime": "OnReset"});
+        let body = if supported.is_some_and(|times| times.iter().any(|time| time == "OnReset")) {
+            json!({"Attributes": attributes, "@Redfish.SettingsApplyTime": on_reset})
+        } else {
+            json!({ "Attributes": attributes })
+        };
         let etag = self.etag(target)?;
         self.bmc.send("PATCH", target, Some(&body), etag.as_deref()).map(|_| ())
     }
@@ -172,8 +173,7 @@ impl System {
     }
 
     fn boot_override(&self, target: &str, enabled: &str) -> Result<(), Trouble> {
-        let boot = &self.document["Boot"];
-        let allowed = boot["BootSourceOverrideTarget@Redfish.AllowableValues"].as_array();
+        let allowed = at(&self.document, "/Boot/BootSourceOverrideTarget@Redfish.AllowableValues").as_array();
         if target != "None" && allowed.is_some_and(|allowed| !allowed.iter().any(|value| value == target)) {
             return Err(format!("this system cannot be told to boot from {target}").into());
         }
@@ -187,8 +187,8 @@ impl System {
     /// # Errors
     /// As for [`System::set`].
     pub(crate) fn reset(&self) -> Result<(), Trouble> {
-        let action = &self.document["Actions"]["#ComputerSystem.Reset"];
-        let target = action["target"].as_str().ok_or_else(|| "this system cannot be reset".to_owned())?;
+        let target = at(&self.document, "/Actions/#ComputerSystem.Reset/target").as_str();
+        let target = target.ok_or_else(|| "this system cannot be reset".to_owned())?;
         let kind = reset_type(&self.document)?;
         self.bmc.send("POST", target, Some(&json!({"ResetType": kind})), None).map(|_| ())
     }
@@ -196,7 +196,7 @@ impl System {
     /// What a change must be made for, where the BMC wants that.
     fn etag(&self, link: &str) -> Result<Option<String>, Trouble> {
         let response = self.bmc.send("GET", link, None, None)?;
-        let written = || Some(response.json::<Value>().ok()?["@odata.etag"].as_str()?.to_owned());
+        let written = || Some(at(&response.json().ok()?, "/@odata.etag").as_str()?.to_owned());
         Ok(response.header("etag").map(str::to_owned).or_else(written))
     }
 }
@@ -207,20 +207,22 @@ impl Bios {
     /// # Errors
     /// An attribute that this BIOS does not have.
     pub(crate) fn differing(&self, wanted: &Map<String, Value>) -> Result<Map<String, Value>, Trouble> {
-        let now = &self.document["Attributes"];
+        let now = at(&self.document, "/Attributes");
         let missing: Vec<&str> = wanted.keys().filter(|name| now.get(name).is_none()).map(String::as_str).collect();
         if !missing.is_empty() {
             return Err(words(&format!("this BIOS has no attribute {}", missing.join(", "))).into());
         }
-        let differs = |(name, value): &(&String, &Value)| !is_alike(&now[name.as_str()], value);
+        let differs = |(name, value): &(&String, &Value)| now.get(name).is_none_or(|now| !is_alike(now, value));
         Ok(wanted.iter().filter(differs).map(|(name, value)| (name.clone(), value.clone())).collect())
     }
 
     /// What the BIOS said about settings that it was given, if that was not good.
     pub(crate) fn complaint(&self) -> Option<String> {
-        let messages = self.document["@Redfish.Settings"]["Messages"].as_array()?;
-        let bad = messages.iter().filter(|message| message["Severity"] != "OK" && message["MessageSeverity"] != "OK");
-        let said: Vec<&str> = bad.filter_map(|message| message["Message"].as_str()).collect();
+        let messages = at(&self.document, "/@Redfish.Settings/Messages").as_array()?;
+        let bad = messages
+            .iter()
+            .filter(|message| at(message, "/Severity") != "OK" && at(message, "/MessageSeverity") != "OK");
+        let said: Vec<&str> = bad.filter_map(|message| at(message, "/Message").as_str()).collect();
         (!said.is_empty()).then(|| words(&said.join("; ")))
     }
 }
@@ -231,13 +233,18 @@ fn is_alike(now: &Value, wanted: &Value) -> bool {
     now == wanted || text(now) == text(wanted)
 }
 
+/// What stands at a path; `null` if nothing does.
+fn at<'a>(document: &'a Value, pointer: &str) -> &'a Value {
+    document.pointer(pointer).unwrap_or(&Value::Null)
+}
+
 fn link(of: &Value) -> Result<&str, Trouble> {
-    of["@odata.id"].as_str().ok_or_else(|| "the BMC does not say where its systems are".to_owned().into())
+    at(of, "/@odata.id").as_str().ok_or_else(|| "the BMC does not say where its systems are".to_owned().into())
 }
 
 /// Whether a system proves to be the host. Twins in one case share a serial number, so a UUID that differs counts more.
 fn is_same(document: &Value, uuid: &str, serial: &str) -> bool {
-    let theirs = |key: &str| document[key].as_str().map(str::trim).unwrap_or_default();
+    let theirs = |key: &str| document.get(key).and_then(Value::as_str).map(str::trim).unwrap_or_default();
     match (uuid_bytes(theirs("UUID")), uuid_bytes(uuid)) {
         (Some(theirs), Some(ours)) => theirs == ours || swapped(theirs) == ours,
         (_, _) => !serial.trim().is_empty() && theirs("SerialNumber").eq_ignore_ascii_case(serial.trim()),
@@ -267,12 +274,11 @@ fn swapped(mut bytes: [u8; 16]) -> [u8; 16] {
 }
 
 fn reset_type(system: &Value) -> Result<&'static str, Trouble> {
-    let is_off = system["PowerState"] == "Off";
+    let is_off = at(system, "/PowerState") == "Off";
     // The machine waits in its boot script: there is nothing to shut down gracefully.
     let wanted: &[&'static str] =
         if is_off { &["On", "ForceOn"] } else { &["ForceRestart", "PowerCycle", "GracefulRestart"] };
-    let action = &system["Actions"]["#ComputerSystem.Reset"];
-    let allowed = action["ResetType@Redfish.AllowableValues"].as_array();
+    let allowed = at(system, "/Actions/#ComputerSystem.Reset/ResetType@Redfish.AllowableValues").as_array();
     let is_allowed = |kind: &&'static str| allowed.is_none_or(|allowed| allowed.iter().any(|value| value == *kind));
     let kind = wanted.iter().copied().find(is_allowed);
     kind.ok_or_else(|| "this system cannot be started again over Redfish".to_owned().into())
@@ -281,12 +287,13 @@ fn reset_type(system: &Value) -> Result<&'static str, Trouble> {
 /// What a BMC says about a refusal, in its own words.
 fn refusal(response: &Response) -> String {
     let body: Value = response.json().unwrap_or_default();
-    let error = &body["error"];
-    let info =
-        |message: &Value| message["Message"].as_str().or_else(|| message["MessageId"].as_str()).map(str::to_owned);
+    let error = at(&body, "/error");
+    let info = |message: &Value| {
+        at(message, "/Message").as_str().or_else(|| at(message, "/MessageId").as_str()).map(str::to_owned)
+    };
     let extended: Vec<String> =
-        error["@Message.ExtendedInfo"].as_array().into_iter().flatten().filter_map(info).collect();
-    let general = error["message"].as_str().unwrap_or_default();
+        at(error, "/@Message.ExtendedInfo").as_array().into_iter().flatten().filter_map(info).collect();
+    let general = at(error, "/message").as_str().unwrap_or_default();
     let said = if extended.is_empty() { general.to_owned() } else { extended.join("; ") };
     let access = if matches!(response.status, 401 | 403) { " (user and password stand in the grant)" } else { "" };
     words(&format!("the BMC answers {}{access} {said}", response.status))
