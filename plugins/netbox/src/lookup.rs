@@ -29,10 +29,10 @@ pub(crate) fn find(config: &Config, machines: &[KnownHost]) -> Result<Vec<Found>
         }
     }
     for found in &mut found {
-        if let Found::One(device) = found {
-            if claims.get(&device.id).is_some_and(|claims| *claims > 1) {
-                *found = Found::Doubt(format!("several hosts are device {}", device.id));
-            }
+        if let Found::One(device) = found
+            && claims.get(&device.id).is_some_and(|claims| *claims > 1)
+        {
+            *found = Found::Doubt(format!("several hosts are device {}", device.id));
         }
     }
     Ok(found)
