@@ -17,8 +17,10 @@ mod imports;
 mod load;
 mod recording;
 mod sandbox;
+mod schema;
 
 pub use engine::{Allocation, EngineError};
 pub use host::{BrokenPlugin, Component, PluginHost};
 pub use load::{Interface, LoadError};
 pub use recording::{Diverged, ImportCall, RECORDING_FORMAT, RecordedAnswer, RecordedCall, Recording, Tape};
+pub use schema::{BadSchema, SchemaProblem, schema_problems};
