@@ -111,14 +111,15 @@ impl Bench {
     pub(super) async fn load_granted(
         &self,
         config: Option<&Map<String, Value>>,
-        grants: BTreeSet<Interface>,
+        imports: BTreeSet<Interface>,
     ) -> Result<Arc<dyn Plugin>, LoadError> {
         let name = self.manifest.as_ref().map_or_else(|| "plugin".to_owned(), |manifest| manifest.name.to_string());
         let component = Component {
             name,
             origin: self.component.display().to_string(),
             bytes: self.bytes.clone(),
-            grants,
+            imports,
+            grants: self.grant().core(),
             config: config.map_or_else(|| self.example(), |config| Value::Object(config.clone())),
         };
         self.host.load(component).await
