@@ -22,7 +22,7 @@ use crate::work::Occasion;
 
 /// Takes what is under way further.
 const APPLY: &str = "apply";
-const APPLY_PERIOD_S: u32 = 15;
+const APPLY_PERIOD_S: u32 = 10;
 /// Finds hosts that no event told of: the profiles themselves have changed.
 const LOOK: &str = "look";
 const LOOK_PERIOD_S: u32 = 600;

@@ -292,7 +292,8 @@ fn refusal(response: &Response) -> String {
     let all = |key: &str| infos.iter().filter_map(|info| at(info, key).as_str()).collect::<Vec<_>>().join("; ");
     let general = at(error, "/message").as_str().unwrap_or_default().to_owned();
     // Some give their messages' names only; then the general sentence says more.
-    let said = [all("/Message"), general, all("/MessageId")].into_iter().find(|said| !said.is_empty()).unwrap_or_default();
+    let said =
+        [all("/Message"), general, all("/MessageId")].into_iter().find(|said| !said.is_empty()).unwrap_or_default();
     let access = if matches!(response.status, 401 | 403) { " (user and password stand in the grant)" } else { "" };
     words(&format!("the BMC answers {}{access} {said}", response.status))
 }

@@ -61,7 +61,8 @@ fn a_refusal_is_told_in_the_words_of_the_bmc() {
     let info = json!({"error": {"message": "general", "@Message.ExtendedInfo": [
         {"Message": "Turbo is\nread-only", "MessageId": "x"}, {"MessageId": "Base.1.0.GeneralError"}]}});
     assert_eq!(said(400, info), "the BMC answers 400 Turbo is read-only");
-    let named = json!({"error": {"message": "not here", "@Message.ExtendedInfo": [{"MessageId": "Base.1.0.GeneralError"}]}});
+    let named =
+        json!({"error": {"message": "not here", "@Message.ExtendedInfo": [{"MessageId": "Base.1.0.GeneralError"}]}});
     assert_eq!(said(501, named), "the BMC answers 501 not here");
     assert!(said(401, json!("<html>")).contains("the grant"));
     let long = json!({"error": {"@Message.ExtendedInfo": vec![json!({"Message": "x".repeat(1_000)}); 1_000]}});
