@@ -182,6 +182,11 @@ impl System {
         self.bmc.send("PATCH", &self.link, Some(&body), etag.as_deref()).map(|_| ())
     }
 
+    /// Whether the machine is switched off.
+    pub(crate) fn is_off(&self) -> bool {
+        is_off(&self.document)
+    }
+
     /// Starts the machine, or starts it again.
     ///
     /// # Errors
@@ -273,11 +278,14 @@ fn swapped(mut bytes: [u8; 16]) -> [u8; 16] {
     bytes
 }
 
+fn is_off(system: &Value) -> bool {
+    at(system, "/PowerState") == "Off"
+}
+
 fn reset_type(system: &Value) -> Result<&'static str, Trouble> {
-    let is_off = at(system, "/PowerState") == "Off";
     // The machine waits in its boot script: there is nothing to shut down gracefully.
     let wanted: &[&'static str] =
-        if is_off { &["On", "ForceOn"] } else { &["ForceRestart", "PowerCycle", "GracefulRestart"] };
+        if is_off(system) { &["On", "ForceOn"] } else { &["ForceRestart", "PowerCycle", "GracefulRestart"] };
     let allowed = at(system, "/Actions/#ComputerSystem.Reset/ResetType@Redfish.AllowableValues").as_array();
     let is_allowed = |kind: &&'static str| allowed.is_none_or(|allowed| allowed.iter().any(|value| value == *kind));
     let kind = wanted.iter().copied().find(is_allowed);

@@ -97,7 +97,7 @@ fn a_bmc_is_driven_by_its_links_with_its_etags() {
         system.put_back(PutBack::None).unwrap();
     });
     let double = bench.0.borrow();
-    assert_eq!((double.resets.as_slice(), double.boot.0.as_str()), (&["PowerCycle".to_owned()][..], "None"));
+    assert_eq!((double.resets.as_slice(), double.boot.0.as_str()), (&["On".to_owned()][..], "None"));
 }
 
 #[test]
