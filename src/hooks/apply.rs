@@ -93,6 +93,8 @@ impl Patch {
                     return denied("changing metadata needs the grant `metadata`");
                 }
             }
+            // Their answers carry no patch.
+            Hook::Render | Hook::Transition | Hook::Events | Hook::Schedule => {}
             Hook::Discovery => {
                 let harmless = |state: &String| state == NEW || state == DISCOVER;
                 let states =

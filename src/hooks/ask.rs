@@ -4,20 +4,19 @@
 //! hang and are skipped cannot starve the standard deploy.
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use tokio::time::timeout;
+use std::time::Duration;
 
 use super::check::check_verdict;
-use super::trace::{NOTES_MAX, short};
+use super::trace::short;
 use super::{
     Binding, BootAnswer, BootDecision, BootOutcome, BootPlan, BootRequest, BootVerdict, Call, DecidedBy,
     DiscoveryAnswer, DiscoveryDecision, DiscoveryOutcome, DiscoveryVerdict, Edited, GivenPatch, Grant, Hold, Hook,
-    HookError, OnError, Patch, Plugin, PluginStatus, Reply, Trace, TraceResult, TraceStep,
+    HookError, OnError, Patch, Plugin, PluginStatus, TraceResult,
 };
+pub(super) use asking::Asking;
 
-/// A plugin gets this much longer than its budget before its future is dropped: its own host stops it with a better word.
-const GRACE: Duration = Duration::from_millis(30);
+mod asking;
+
 /// The text on a console, in characters.
 const CONSOLE_TEXT_MAX_CHARS: usize = 1_000;
 /// A plugin cannot make a machine wait longer than this between two questions.
@@ -32,6 +31,14 @@ pub struct Budgets {
     pub boot_chain: Duration,
     /// `discovery.discovered` of all plugins together.
     pub discovery_chain: Duration,
+    /// `render.variables` of all plugins together.
+    pub render_chain: Duration,
+    /// `transition.before` of all plugins together. `/bootstrap` may ask this chain before that of `boot`.
+    pub transition_chain: Duration,
+    /// A batch of events.
+    pub events: Duration,
+    /// One run of a job.
+    pub schedule: Duration,
 }
 
 impl Default for Budgets {
@@ -40,6 +47,10 @@ impl Default for Budgets {
             call: Duration::from_millis(200),
             boot_chain: Duration::from_millis(1_000),
             discovery_chain: Duration::from_millis(500),
+            render_chain: Duration::from_millis(1_000),
+            transition_chain: Duration::from_millis(500),
+            events: Duration::from_secs(10),
+            schedule: Duration::from_secs(60),
         }
     }
 }
@@ -49,7 +60,7 @@ impl Default for Budgets {
 pub struct Hooks {
     chain: Vec<Binding>,
     default: Binding,
-    budgets: Budgets,
+    pub(super) budgets: Budgets,
 }
 
 impl Hooks {
@@ -70,18 +81,22 @@ impl Hooks {
     /// Every plugin and whether it works, in order.
     #[must_use]
     pub fn status(&self) -> Vec<(String, PluginStatus)> {
-        let all = self.chain.iter().chain([&self.default]);
-        all.map(|binding| (binding.plugin.name().to_owned(), binding.plugin.status())).collect()
+        self.bindings().map(|binding| (binding.plugin.name().to_owned(), binding.plugin.status())).collect()
     }
 
     /// What a host boots now. Answers within the boot chain's budget.
     pub async fn decide_boot(&self, call: Call, request: BootRequest) -> BootOutcome {
         let mut asking = Asking::new(self, call, request, self.budgets.boot_chain);
         let finished = asking.request.host.is_finished();
-        for binding in self.asked(Hook::Boot, Some(asking.request.host.state().to_owned())) {
-            let reply = asking.ask(binding, |call, request| binding.plugin.decide(call, request)).await;
+        let state = asking.request.host.state().to_owned();
+        for binding in self.asked(Hook::Boot) {
+            if !binding.states.takes(&state) || !binding.selector.takes(&asking.request.host) {
+                continue;
+            }
+            let reply = asking.ask(Hook::Boot, binding, |call, request| binding.plugin.decide(call, request)).await;
             let plugin = binding.plugin.name();
             let decision = reply.result.and_then(|decision| asking.accept_boot(binding, decision, finished));
+            asking.judge(Hook::Boot, binding, decision.as_ref().err());
             let step = match &decision {
                 Ok((decision, _)) => (TraceResult::from(&decision.verdict), decision.reason.as_str()),
                 Err(error) => (TraceResult::from(error), ""),
@@ -115,10 +130,13 @@ impl Hooks {
     /// What becomes of a machine that nobody knew. A plugin that fails is passed over: the machine is then stored with the
     /// states that the request has. Answers within the discovery chain's budget.
     pub async fn discovered(&self, call: Call, request: BootRequest) -> DiscoveryOutcome {
+        let unknown = request.host.clone();
         let mut asking = Asking::new(self, call, request, self.budgets.discovery_chain);
-        for binding in self.asked(Hook::Discovery, None) {
-            let reply = asking.ask(binding, |call, request| binding.plugin.discovered(call, request)).await;
+        for binding in self.asked(Hook::Discovery).filter(|binding| binding.selector.takes(&unknown)) {
+            let ask = asking.ask(Hook::Discovery, binding, |call, request| binding.plugin.discovered(call, request));
+            let reply = ask.await;
             let decision = reply.result.and_then(|decision| asking.accept_discovery(binding, decision));
+            asking.judge(Hook::Discovery, binding, decision.as_ref().err());
             let step = match &decision {
                 Ok((decision, _)) => (TraceResult::from(&decision.verdict), decision.reason.as_str()),
                 Err(error) => (TraceResult::from(error), ""),
@@ -135,72 +153,24 @@ impl Hooks {
         DiscoveryOutcome { answer: DiscoveryAnswer::Admit(Box::new(asking.request.host)), trace: asking.trace }
     }
 
-    /// Whom to ask: everyone with the hook whose filter takes the state, the default plugin last.
-    fn asked(&self, hook: Hook, state: Option<String>) -> impl Iterator<Item = &Binding> {
-        self.chain.iter().chain([&self.default]).filter(move |binding| {
-            binding.plugin.hooks().contains(&hook) && state.as_ref().is_none_or(|state| binding.states.takes(state))
-        })
+    /// The binding of this name.
+    #[must_use]
+    pub fn binding(&self, plugin: &str) -> Option<&Binding> {
+        self.bindings().find(|binding| binding.plugin.name() == plugin)
+    }
+
+    /// All bindings in order, the default plugin last.
+    pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
+        self.chain.iter().chain([&self.default])
+    }
+
+    /// Everyone who is bound to a hook, in order.
+    pub fn asked(&self, hook: Hook) -> impl Iterator<Item = &Binding> {
+        self.bindings().filter(move |binding| binding.has(hook))
     }
 }
 
-/// One chain being asked.
-struct Asking<'a> {
-    hooks: &'a Hooks,
-    id: String,
-    call: Call,
-    /// As the next plugin sees it: with the patches so far.
-    request: BootRequest,
-    ends: Instant,
-    asked_at: Instant,
-    patches: Vec<GivenPatch>,
-    trace: Trace,
-}
-
-impl<'a> Asking<'a> {
-    fn new(hooks: &'a Hooks, call: Call, request: BootRequest, chain: Duration) -> Self {
-        let now = Instant::now();
-        Self {
-            hooks,
-            id: call.id.clone(),
-            call,
-            request,
-            ends: now + chain,
-            asked_at: now,
-            patches: Vec::new(),
-            trace: Trace::default(),
-        }
-    }
-
-    /// What the next call may take: all but the default plugin leave it its share.
-    fn budget(&self, binding: &Binding) -> Duration {
-        let left = self.ends.saturating_duration_since(Instant::now());
-        let is_default = Arc::ptr_eq(&binding.plugin, &self.hooks.default.plugin);
-        let aside = if is_default { Duration::ZERO } else { self.hooks.budgets.call };
-        left.saturating_sub(aside + GRACE).min(self.hooks.budgets.call)
-    }
-
-    async fn ask<'b, T, F>(
-        &'b mut self,
-        binding: &'b Binding,
-        plugin: impl FnOnce(&'b Call, &'b BootRequest) -> F,
-    ) -> Reply<T>
-    where
-        F: Future<Output = Reply<T>>,
-    {
-        self.asked_at = Instant::now();
-        let budget = self.budget(binding);
-        if budget.is_zero() {
-            let over = "the plugins before it used up the time".to_owned();
-            return Reply::from(Err(HookError::Unavailable(over)));
-        }
-        // An id of its own for every plugin: what two of them send to the same service are two things.
-        self.call = Call { id: format!("{}-{}", self.id, binding.plugin.name()), budget, ..self.call.clone() };
-        let this = &*self;
-        timeout(budget + GRACE, plugin(&this.call, &this.request))
-            .await
-            .unwrap_or_else(|_| Reply::from(Err(HookError::Timeout { budget })))
-    }
-
+impl Asking<'_, BootRequest> {
     /// Checks a decision and applies its patch.
     fn accept_boot(
         &mut self,
@@ -247,26 +217,6 @@ impl<'a> Asking<'a> {
             self.patches.push(GivenPatch { plugin: binding.plugin.name().to_owned(), patch: patch.clone() });
         }
         Ok(edited)
-    }
-
-    fn record(
-        &mut self,
-        binding: &Binding,
-        hook: Hook,
-        (result, reason): (TraceResult, &str),
-        patched: bool,
-        notes: Vec<String>,
-    ) {
-        let took_us = u64::try_from(self.asked_at.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.trace.steps.push(TraceStep {
-            plugin: binding.plugin.name().to_owned(),
-            hook,
-            result,
-            reason: short(reason),
-            patched,
-            notes: notes.iter().take(NOTES_MAX).map(|note| short(note)).collect(),
-            took_us,
-        });
     }
 
     fn end(self, answer: BootAnswer, decided_by: DecidedBy, reason: String) -> BootOutcome {

@@ -5,23 +5,31 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::Plugin;
 use super::types::FINISHED;
+use super::{Breakers, Hook, HookSet, KnownHost, Plugin, parse_path};
 
-/// One plugin in the chain.
+/// One plugin, and where it is asked.
 #[derive(Clone)]
 pub struct Binding {
     /// Whom to ask.
     pub plugin: Arc<dyn Plugin>,
+    /// Where; none: in all hooks that it exports.
+    pub hooks: Option<HookSet>,
     /// Low first; ties by name.
     pub priority: i32,
-    /// For hosts in which states it is asked what they boot. Unknown machines have none: all are asked about them.
+    /// For hosts in which states it is asked what they boot, and for variables. The other hooks look at changes, for which
+    /// a host's current state says little.
     pub states: StatesFilter,
+    /// About which hosts it is asked and told, in all hooks.
+    pub selector: Selector,
     /// What its failure means for a host that is not finished.
     pub on_error: OnError,
     /// What its answers may change.
     pub grants: BTreeSet<Grant>,
+    /// Keep it from being asked while it breaks.
+    pub breakers: Arc<Breakers>,
 }
 
 impl Binding {
@@ -30,11 +38,20 @@ impl Binding {
     pub fn new(plugin: Arc<dyn Plugin>) -> Self {
         Self {
             plugin,
+            hooks: None,
             priority: 0,
             states: StatesFilter::unfinished(),
+            selector: Selector::default(),
             on_error: OnError::Hold,
             grants: BTreeSet::new(),
+            breakers: Arc::default(),
         }
+    }
+
+    /// Whether it is bound to this hook, and exports it.
+    #[must_use]
+    pub fn has(&self, hook: Hook) -> bool {
+        self.hooks.as_ref().is_none_or(|hooks| hooks.contains(&hook)) && self.plugin.hooks().contains(&hook)
     }
 }
 
@@ -42,11 +59,13 @@ impl fmt::Debug for Binding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Binding")
             .field("plugin", &self.plugin.name())
+            .field("hooks", &self.hooks)
             .field("priority", &self.priority)
             .field("states", &self.states)
+            .field("selector", &self.selector)
             .field("on_error", &self.on_error)
             .field("grants", &self.grants)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
@@ -61,19 +80,75 @@ pub enum OnError {
     Skip,
 }
 
-/// What a plugin's answers may change. What its component may import is granted where it is loaded.
+/// What a plugin may do with hosts, in its answers and with the import `hosts`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Grant {
-    /// The hostname of a known host. (A machine that is being discovered may always be named.)
+    /// Reading them by the import `hosts`.
+    Read,
+    /// Changing the hostname of a known host. (A machine that is being discovered may always be named.)
     Hostname,
-    /// The metadata of a known host. (As above.)
+    /// Changing the metadata of a known host. (As above.)
     Metadata,
-    /// The first states of a machine that is being discovered, beyond `discover` and `new`. Orders for known hosts do not
-    /// exist in decision hooks yet.
+    /// Giving states: the first ones of a machine that is being discovered, beyond `discover` and `new`, and those of known
+    /// hosts that are not finished.
     States,
+    /// Giving states to a finished host, under an order's name that was never used for it.
+    Reinstall,
     /// Letting a finished host wait.
     HoldFinished,
+}
+
+/// Which hosts: all those for which every named value is this one. Written `{ "metadata.site" = "fra1" }`; besides metadata
+/// `hostname` and `serial` can be named.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selector(Vec<(Field, Value)>);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Field {
+    Hostname,
+    Serial,
+    Metadata(Vec<String>),
+}
+
+/// The text names nothing by which hosts can be selected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` selects nothing: hostname, serial or metadata.<path> is expected")]
+pub struct SelectorError(String);
+
+impl Selector {
+    /// Of names and the values they must have.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn new(fields: impl IntoIterator<Item = (String, Value)>) -> Result<Self, SelectorError> {
+        let parse = |(name, value): (String, Value)| {
+            let field = match name.as_str() {
+                "hostname" => Some(Field::Hostname),
+                "serial" => Some(Field::Serial),
+                path => path.strip_prefix("metadata.").and_then(parse_path).map(Field::Metadata),
+            };
+            field.map(|field| (field, value)).ok_or(SelectorError(name))
+        };
+        fields.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether a host is meant. Texts are compared as they are, serial numbers without regard to case.
+    #[must_use]
+    pub fn takes(&self, host: &KnownHost) -> bool {
+        self.0.iter().all(|(field, wanted)| match field {
+            Field::Hostname => wanted.as_str() == host.hostname.as_deref() && wanted.is_string(),
+            Field::Serial => wanted.as_str().is_some_and(|wanted| wanted.eq_ignore_ascii_case(&host.serial)),
+            Field::Metadata(path) => {
+                let (first, rest) = match path.split_first() {
+                    Some(split) => split,
+                    None => return false,
+                };
+                let value = host.metadata.get(first);
+                rest.iter().fold(value, |value, key| value.and_then(|value| value.get(key))) == Some(wanted)
+            }
+        })
+    }
 }
 
 /// For which current states a plugin is asked: `*` means all but `finished`, which must be named.
@@ -132,5 +207,18 @@ mod tests {
     fn named_states_are_taken_alone() {
         assert!(filter(&["web"]).takes("web"));
         assert!(!filter(&["web"]).takes("new") && !filter(&[]).takes("new"));
+    }
+
+    #[test]
+    fn a_selector_compares_metadata_by_path_and_takes_all_when_empty() {
+        let mut host = super::super::native::tests::host("web");
+        host.metadata.insert("rack".into(), serde_json::json!({"row": 7}));
+        let selector = |name: &str, value: Value| Selector::new([(name.to_owned(), value)]).unwrap();
+        assert!(Selector::default().takes(&host));
+        assert!(selector("metadata.rack.row", 7.into()).takes(&host));
+        assert!(!selector("metadata.rack.row", "7".into()).takes(&host));
+        assert!(!selector("metadata.site", Value::Null).takes(&host));
+        assert!(selector("serial", "s7".into()).takes(&host) && selector("hostname", "node7".into()).takes(&host));
+        assert!(Selector::new([("site".to_owned(), Value::Null)]).is_err());
     }
 }

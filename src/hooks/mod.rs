@@ -8,6 +8,7 @@
 mod apply;
 mod ask;
 mod binding;
+mod breaker;
 mod capabilities;
 mod check;
 mod error;
@@ -16,18 +17,26 @@ pub mod native;
 mod outcome;
 mod plugin;
 mod trace;
+mod transition;
 mod types;
+mod variables;
 
 pub use apply::{Edited, parse_path};
 pub use ask::{Budgets, Hooks};
-pub use binding::{Binding, Grant, OnError, StatesFilter};
-pub use capabilities::{Capabilities, CapabilityError};
+pub use binding::{Binding, Grant, OnError, Selector, SelectorError, StatesFilter};
+pub use breaker::{Breaker, BreakerState, Breakers};
+pub use capabilities::{
+    Allowance, Capabilities, CapabilityError, Expect, Grants, HostPage, HostsError, KvEntry, KvError, Page,
+};
 pub use check::{BadAnswer, check_kernel_arguments};
 pub use error::{ErrorClass, HookError};
 pub use outcome::{BootAnswer, BootOutcome, DecidedBy, DiscoveryAnswer, DiscoveryOutcome, GivenPatch};
 pub use plugin::{Call, Hook, HookSet, Plugin, PluginStatus, Reply, Run};
 pub use trace::{Trace, TraceResult, TraceStep};
+pub use transition::{TransitionAnswer, TransitionOutcome};
 pub use types::{
-    BootDecision, BootPlan, BootRequest, BootVerdict, DiscoveryDecision, DiscoveryVerdict, Edit, Hold, ImageBoot,
-    KnownHost, Patch, TemplateBoot,
+    About, BootDecision, BootPlan, BootRequest, BootVerdict, DiscoveryDecision, DiscoveryVerdict, Edit, Event, Hold,
+    ImageBoot, Job, KnownHost, NextRun, Patch, RenderRequest, TemplateBoot, TransitionDecision, TransitionRequest,
+    TransitionVerdict,
 };
+pub use variables::{RenderOutcome, RenderRefused};

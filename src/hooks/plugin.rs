@@ -2,10 +2,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::{BootDecision, BootRequest, DiscoveryDecision, HookError};
+use super::{
+    About, BootDecision, BootRequest, DiscoveryDecision, Event, HookError, NextRun, RenderRequest, TransitionDecision,
+    TransitionRequest,
+};
 
 /// A plugin instance with its configuration: a component, or a native double.
 ///
@@ -21,11 +26,52 @@ pub trait Plugin: Send + Sync {
     /// Whether it works, for readiness and `plugin list`.
     fn status(&self) -> PluginStatus;
 
+    /// What it told about itself when it was loaded; nothing while it does not work.
+    fn about(&self) -> About {
+        About::default()
+    }
+
     /// Hook `boot`: what a host boots now.
-    fn decide<'a>(&'a self, call: &'a Call, request: &'a BootRequest) -> BoxFuture<'a, Reply<BootDecision>>;
+    fn decide<'a>(&'a self, _call: &'a Call, _request: &'a BootRequest) -> BoxFuture<'a, Reply<BootDecision>> {
+        not_exported(Hook::Boot)
+    }
 
     /// Hook `discovery`: what becomes of a machine that nobody knew.
-    fn discovered<'a>(&'a self, call: &'a Call, request: &'a BootRequest) -> BoxFuture<'a, Reply<DiscoveryDecision>>;
+    fn discovered<'a>(&'a self, _call: &'a Call, _request: &'a BootRequest) -> BoxFuture<'a, Reply<DiscoveryDecision>> {
+        not_exported(Hook::Discovery)
+    }
+
+    /// Hook `render`: variables for a document.
+    fn variables<'a>(
+        &'a self,
+        _call: &'a Call,
+        _request: &'a RenderRequest,
+    ) -> BoxFuture<'a, Reply<Map<String, Value>>> {
+        not_exported(Hook::Render)
+    }
+
+    /// Hook `transition`: asked before a queue changes.
+    fn before<'a>(
+        &'a self,
+        _call: &'a Call,
+        _request: &'a TransitionRequest,
+    ) -> BoxFuture<'a, Reply<TransitionDecision>> {
+        not_exported(Hook::Transition)
+    }
+
+    /// Hook `events`: events in order per host. Answers how many, from the front, are done.
+    fn handle<'a>(&'a self, _call: &'a Call, _events: &'a [Event]) -> BoxFuture<'a, Reply<u32>> {
+        not_exported(Hook::Events)
+    }
+
+    /// Hook `schedule`: one run of a job.
+    fn run<'a>(&'a self, _call: &'a Call, _job: &'a str) -> BoxFuture<'a, Reply<NextRun>> {
+        not_exported(Hook::Schedule)
+    }
+}
+
+fn not_exported<T: Send + 'static>(hook: Hook) -> BoxFuture<'static, Reply<T>> {
+    std::future::ready(Reply::from(Err(HookError::Unavailable(format!("has no hook `{hook}`"))))).boxed()
 }
 
 /// What a plugin can ask about the call it is in.
@@ -75,7 +121,7 @@ impl<T> From<Result<T, HookError>> for Reply<T> {
     }
 }
 
-/// The hooks that the core asks by now.
+/// The points at which the core asks plugins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hook {
@@ -83,6 +129,30 @@ pub enum Hook {
     Boot,
     /// What becomes of an unknown machine.
     Discovery,
+    /// Variables for a document.
+    Render,
+    /// Whether a queue may change.
+    Transition,
+    /// What happened.
+    Events,
+    /// Jobs that run now and then.
+    Schedule,
+}
+
+impl Hook {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Boot, Self::Discovery, Self::Render, Self::Transition, Self::Events, Self::Schedule];
+
+    /// Whether something waits for the answer. In these hooks nothing that writes, and no `http`, is to be had: changes
+    /// travel in the answer.
+    #[must_use]
+    pub const fn is_decision(self) -> bool {
+        match self {
+            Self::Boot | Self::Discovery | Self::Render | Self::Transition => true,
+            Self::Events | Self::Schedule => false,
+        }
+    }
 }
 
 impl fmt::Display for Hook {
@@ -90,11 +160,15 @@ impl fmt::Display for Hook {
         f.write_str(match self {
             Self::Boot => "boot",
             Self::Discovery => "discovery",
+            Self::Render => "render",
+            Self::Transition => "transition",
+            Self::Events => "events",
+            Self::Schedule => "schedule",
         })
     }
 }
 
-/// Some hooks.
+/// Some of the hooks.
 pub type HookSet = std::collections::BTreeSet<Hook>;
 
 /// Whether a plugin works.

@@ -3,7 +3,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BootPlan, BootVerdict, DiscoveryVerdict, ErrorClass, Hook, HookError};
+use super::{BootPlan, BootVerdict, DiscoveryVerdict, ErrorClass, Hook, HookError, TransitionVerdict};
 
 /// A text of a plugin in a trace, in characters; what is longer is cut.
 pub(super) const TEXT_MAX_CHARS: usize = 300;
@@ -66,6 +66,23 @@ pub enum TraceResult {
         /// The console's text.
         text: String,
     },
+    /// Variables for a document.
+    Variables {
+        /// How many.
+        count: usize,
+    },
+    /// The queue may change.
+    Allow,
+    /// The queue becomes another one.
+    Redirect {
+        /// Which.
+        to: String,
+    },
+    /// The queue may not change.
+    Deny {
+        /// Why.
+        text: String,
+    },
     /// Nothing usable.
     Error {
         /// The kind.
@@ -92,6 +109,16 @@ impl From<&DiscoveryVerdict> for TraceResult {
         match verdict {
             DiscoveryVerdict::Admit(_) => Self::Admit,
             DiscoveryVerdict::Refuse(text) => Self::Refuse { text: short(text) },
+        }
+    }
+}
+
+impl From<&TransitionVerdict> for TraceResult {
+    fn from(verdict: &TransitionVerdict) -> Self {
+        match verdict {
+            TransitionVerdict::Allow => Self::Allow,
+            TransitionVerdict::Redirect(to) => Self::Redirect { to: short(&to.join(",")) },
+            TransitionVerdict::Deny(text) => Self::Deny { text: short(text) },
         }
     }
 }
@@ -148,6 +175,10 @@ impl fmt::Display for TraceResult {
             Self::Hold { text } => write!(f, "hold “{text}”"),
             Self::Admit => f.write_str("admit"),
             Self::Refuse { text } => write!(f, "refuse “{text}”"),
+            Self::Variables { count } => write!(f, "{count} variables"),
+            Self::Allow => f.write_str("allow"),
+            Self::Redirect { to } => write!(f, "redirect to {to}"),
+            Self::Deny { text } => write!(f, "deny “{text}”"),
             Self::Error { class, message } => write!(f, "{message} [{class}]"),
         }
     }

@@ -1,4 +1,4 @@
-//! The contract's data for `boot` and `discovery`, as plain Rust. JSON texts are parsed here: a plugin that sends something
+//! The contract's data, as plain Rust. JSON texts are parsed here: a plugin that sends something
 //! else has failed before its answer gets this far.
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -137,6 +137,102 @@ pub enum DiscoveryVerdict {
     Admit(Patch),
     /// Does not: it waits with this text on its console, and nothing is stored.
     Refuse(String),
+}
+
+/// A document about to be rendered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RenderRequest {
+    /// Whom it is for.
+    pub host: KnownHost,
+    /// Which it is: `post-install`, `user-data`, ...
+    pub document: String,
+    /// The variables so far: those of the core, and what plugins asked before have added under `vars`.
+    pub vars: Map<String, Value>,
+}
+
+/// A change of a host's queue that is about to be committed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TransitionRequest {
+    /// As it still is.
+    pub host: KnownHost,
+    /// The queue it is to have; a finished host has `finished`.
+    pub to: Vec<String>,
+    /// Why: `finish`, `operator`, `plugin`, `retry`.
+    pub cause: String,
+    /// Who: an operator's or a plugin's name; empty for the machine itself.
+    pub actor: String,
+}
+
+/// A verdict on a change of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TransitionVerdict {
+    /// Go on.
+    Allow,
+    /// Go on with this queue. It may add steps that write no disk and leave steps out; it cannot order.
+    Redirect(Vec<String>),
+    /// Do not.
+    Deny(String),
+}
+
+/// What a plugin answers to `transition.before`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransitionDecision {
+    /// What to do.
+    pub verdict: TransitionVerdict,
+    /// Why, in a few words; may be empty.
+    pub reason: String,
+}
+
+/// A committed event, as plugins are told of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Unique over all: the key for doing things once.
+    pub id: String,
+    /// Its place on the host's timeline, from 1 on without gaps.
+    pub host_seq: u64,
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// What kind, by the name that the interface has for it: `finished`, `failed`, ...
+    pub kind: String,
+    /// The host as it is now; none when it was forgotten.
+    pub host: Option<KnownHost>,
+    /// What the event changed: `actor`, and the fields of its kind.
+    pub detail: Map<String, Value>,
+}
+
+/// When a job runs again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NextRun {
+    /// When its period is over.
+    AtPeriod,
+    /// Earlier, after so many milliseconds.
+    AfterMs(u32),
+}
+
+/// What a plugin tells about itself when it is loaded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// What it is for, in a sentence.
+    pub summary: String,
+    /// Kinds of events that it wants; `*` for all.
+    pub events: Vec<String>,
+    /// What it wants to run now and then.
+    pub jobs: Vec<Job>,
+    /// JSON Schema of its configuration.
+    pub config_schema: Value,
+    /// Anything else it says.
+    pub more: Value,
+}
+
+/// Something that a plugin runs now and then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its name.
+    pub name: String,
+    /// How often, in seconds.
+    pub period_s: u32,
 }
 
 /// Changes to a host.

@@ -6,7 +6,8 @@
 //! does not start.
 //!
 //! In reading order: `engine` compiles and keeps the clock, `sandbox` is one call, `imports` and `denied` are what guests may
-//! ask, `load` turns a file into something callable, `convert` translates, `host` is the way in.
+//! ask, `load` turns a file into something callable, `convert` translates, `host` is the way in; `recording`
+//! is a call as data.
 mod contract;
 mod convert;
 mod denied;
@@ -14,8 +15,10 @@ mod engine;
 mod host;
 mod imports;
 mod load;
+mod recording;
 mod sandbox;
 
 pub use engine::{Allocation, EngineError};
 pub use host::{BrokenPlugin, Component, PluginHost};
 pub use load::{Interface, LoadError};
+pub use recording::{Diverged, ImportCall, RECORDING_FORMAT, RecordedAnswer, RecordedCall, Recording, Tape};

@@ -222,7 +222,7 @@ impl Service {
         };
         let stand_in = register(HostId::new(0), unborn.clone(), Actor::Machine, now).host;
         let call = Call::new(format!("discovery-{}", now.as_nanosecond()), milliseconds(now), Run::Real);
-        let outcome = self.hooks.discovered(call, boot_request(&stand_in, asking.facts)).await;
+        let outcome = self.hooks().discovered(call, boot_request(&stand_in, asking.facts)).await;
         trail.trace = Some(outcome.trace);
         let registration = match outcome.answer {
             DiscoveryAnswer::Refuse { text, .. } => return Ok(Told::hold(None, text)),
@@ -306,7 +306,7 @@ impl Service {
     ) -> Result<Told, StoreError> {
         let now = self.clock.now();
         let call = Call::new(format!("boot-{}-{}", host.id, now.as_nanosecond()), milliseconds(now), Run::Real);
-        let mut outcome = self.hooks.decide_boot(call, boot_request(&host, asking.facts)).await;
+        let mut outcome = self.hooks().decide_boot(call, boot_request(&host, asking.facts)).await;
         trail.trace = Some(std::mem::take(&mut outcome.trace));
         host = self.apply_patches(host, &outcome).await?;
         let plan = match outcome.answer {

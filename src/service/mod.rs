@@ -20,6 +20,7 @@ mod report;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use crate::domain::{BootId, Change, Event, Host, HostId, Ignore};
@@ -71,7 +72,7 @@ pub struct Settings {
 /// All use cases over one store.
 pub struct Service {
     pub(crate) store: Store,
-    pub(crate) hooks: Hooks,
+    hooks: ArcSwap<Hooks>,
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) renderer: Arc<Renderer>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -105,7 +106,7 @@ impl Service {
             admission: Admission::new(settings.new_hosts_per_minute),
             notes: Notes::default(),
             store,
-            hooks,
+            hooks: ArcSwap::from_pointee(hooks),
             catalogue,
             renderer,
             clock,
@@ -143,7 +144,17 @@ impl Service {
 
     /// Every plugin, and whether it works.
     pub fn plugin_states(&self) -> Vec<(String, PluginStatus)> {
-        self.hooks.status()
+        self.hooks().status()
+    }
+
+    /// The plugins as they are bound now. Whoever asks several things of them in one breath keeps what this returns.
+    pub fn hooks(&self) -> Arc<Hooks> {
+        self.hooks.load_full()
+    }
+
+    /// Binds other plugins. What is being asked goes on with those that were bound when it began.
+    pub fn replace_hooks(&self, hooks: Hooks) {
+        self.hooks.store(Arc::new(hooks));
     }
 
     /// Resolves when the store can no longer acknowledge anything, with the reason.

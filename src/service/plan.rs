@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Service;
-use crate::domain::{BootId, DevicePolicy, Facts, HoldReason, Host, StateName, StatesError, Writes};
+use crate::domain::{BootId, DevicePolicy, Facts, HoldReason, Host, Stage, StateName, StatesError, Writes};
 use crate::hooks::{BootPlan, BootRequest, ImageBoot, KnownHost, TemplateBoot};
 use crate::images::{Catalogue, Image, Kind, NotOffered};
 use crate::render::{
@@ -182,6 +182,26 @@ pub(super) fn known_host(host: &Host) -> KnownHost {
     let mut more = Map::new();
     more.insert("created_at".to_owned(), Value::from(host.created_at.to_string()));
     more.insert("changed_at".to_owned(), Value::from(host.changed_at.to_string()));
+    more.insert("seen".to_owned(), Value::from(host.seen));
+    let hardware = &host.hardware;
+    let told = [
+        ("manufacturer", &hardware.manufacturer),
+        ("product", &hardware.product),
+        ("asset", &hardware.asset),
+        ("buildarch", &hardware.buildarch),
+        ("platform", &hardware.platform),
+    ];
+    let told = told.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::from(value.clone()?))));
+    more.insert("hardware".to_owned(), Value::Object(told.collect()));
+    if let Some(boot) = host.current_boot() {
+        let stage = match boot.stage {
+            Stage::Offered => "offered",
+            Stage::Started => "started",
+            Stage::Delivered => "delivered",
+            Stage::Failed { .. } => "failed",
+        };
+        more.insert("boot".to_owned(), serde_json::json!({ "stage": stage, "held": boot.held }));
+    }
     KnownHost {
         id: host.id.get(),
         revision: host.revision,

@@ -42,7 +42,7 @@ mod requests;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
-pub use answers::{PASS, admit, hold, image, local_disk, refuse, template};
+pub use answers::{ALLOW, PASS, Queue, admit, assign, deny, hold, image, local_disk, redirect, refuse, template};
 pub use bindings::types::{
     BootDecision, BootPlan, BootRequest, BootVerdict, ConfigProblem, Description, DiscoveryDecision, DiscoveryVerdict,
     Edit, Error, Event, Hold, ImageBoot, Job, KnownHost, NextRun, Patch, RenderRequest, RetryLater, TemplateBoot,

@@ -8,7 +8,10 @@ use serde_json::json;
 use super::super::native::NativeDefault;
 use super::super::native::tests::{FixedCatalog, call, request};
 use super::super::{Edit, ErrorClass, HookSet, ImageBoot, StatesFilter};
+use std::time::Instant;
+
 use super::*;
+use crate::hooks::{Reply, Trace};
 
 /// Says what it was told to say, and keeps what it was asked.
 struct Scripted {
@@ -205,6 +208,7 @@ async fn plugins_that_hang_cannot_starve_the_default_or_the_chain() {
         call: Duration::from_millis(100),
         boot_chain: Duration::from_millis(500),
         discovery_chain: Duration::from_millis(250),
+        ..Budgets::default()
     };
     let slow = |name: &str| Binding { on_error: OnError::Skip, ..Binding::new(Scripted::slow(name)) };
     let hooks = with_default("abcdefg".chars().map(|c| slow(&c.to_string())).collect()).with_budgets(budgets);

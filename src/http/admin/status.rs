@@ -57,7 +57,7 @@ pub(super) async fn plan(State(admin): Shared, Path(host): Path<String>) -> Resu
 }
 
 fn plugins(service: &Service) -> Vec<PluginView> {
-    let all = service.hooks.status().into_iter();
+    let all = service.hooks().status().into_iter();
     all.map(|(name, status)| PluginView { name, state: condition(&status) }).collect()
 }
 
@@ -73,7 +73,7 @@ fn not_ready(service: &Service) -> Vec<String> {
     if let Err(error) = service.store.writable() {
         faults.push(format!("nothing can be written: {error}"));
     }
-    for (name, status) in service.hooks.status() {
+    for (name, status) in service.hooks().status() {
         if !status.is_ready() {
             faults.push(format!("the plugin {name} does not work: {}", condition(&status)));
         }

@@ -47,7 +47,7 @@ impl Service {
         }
         let now_ms = u64::try_from(now.as_millisecond()).unwrap_or(0);
         let call = Call::new(format!("plan-{id}-{}", now.as_nanosecond()), now_ms, Run::Dry);
-        let outcome = self.hooks.decide_boot(call, boot_request(&host, &facts)).await;
+        let outcome = self.hooks().decide_boot(call, boot_request(&host, &facts)).await;
         let (decision, script) = match outcome.answer {
             BootAnswer::Hold(hold) => (Decision::Hold { reason: hold.text }, None),
             BootAnswer::Boot(BootPlan::LocalDisk) => (Decision::Local { reason: outcome.reason }, None),

@@ -1,0 +1,33 @@
+//! `kiwispray plugin …`: the author's workbench, which needs no server.
+
+mod build;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+use super::Context;
+use super::error::Result;
+
+/// What can be done with plugins.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Build a plugin: compile its folder and make a component of it
+    Build(build::Build),
+}
+
+impl PluginCommand {
+    pub(crate) async fn run(self, context: &Context) -> Result {
+        match self {
+            Self::Build(build) => build.run(context),
+        }
+    }
+}
+
+/// The folder of a plugin, where `plugin.toml` stands.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Folder {
+    /// The plugin's folder
+    #[arg(value_name = "DIR", default_value = ".")]
+    path: PathBuf,
+}

@@ -1,0 +1,13 @@
+//! The author's workbench: makes plugins, builds them, checks them, runs them against written cases and recorded calls.
+//!
+//! Invariant: everything here runs on the real plugin host, in this process, without a server and without a network: what a
+//! plugin is answered was written into a case or recorded by a server.
+//!
+//! In reading order: `manifest` is `plugin.toml`, `build` makes a component of a folder, `component` looks into one.
+mod build;
+mod component;
+mod manifest;
+
+pub use build::{BuildError, Built, build};
+pub use component::{Inspected, NotAComponent, inspect};
+pub use manifest::{Lang, Manifest, ManifestError};
