@@ -31,7 +31,7 @@ pub use recognise::{Candidate, Evidence, Finding, Match, Recognition, recognise}
 pub use state::{StateName, States, StatesError};
 pub use transition::{
     Activity, Ask, Change, Edit, EditRefused, FailRefused, FetchRefused, FinishRefused, HoldReason, Inventory,
-    InventoryRefused, MetadataEdit, NextBoot, Offer, Registration, RetryRefused, SetRefused, deliver, edit, fail,
-    finish, finish_by_operator, forget, learn, next_boot, note, note_hold, offer, register, retry, set_states,
-    start_attempt, take_inventory,
+    InventoryRefused, MetadataEdit, NextBoot, Offer, Registration, RetryRefused, SetRefused, advance, deliver, edit,
+    fail, finish, finish_by_operator, finish_held, forget, learn, next_boot, note, note_hold, offer, register, retry,
+    set_states, start_attempt, take_inventory,
 };

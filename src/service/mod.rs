@@ -16,6 +16,7 @@ mod notes;
 mod plan;
 mod progress;
 mod report;
+mod transition;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub use hosts::{
 pub use images::RemoveRefused;
 pub use progress::{FileProgress, HostProgress};
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
+pub use transition::TransitionRefused;
 
 use admission::Admission;
 use explain::Explanations;

@@ -140,6 +140,17 @@ impl fmt::Display for PluginName {
     }
 }
 
+impl FromStr for Lang {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Rust, Self::Js, Self::Python]
+            .into_iter()
+            .find(|lang| lang.to_string() == text)
+            .ok_or_else(|| "plugins are written in rust, js or python".to_owned())
+    }
+}
+
 impl fmt::Display for Lang {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

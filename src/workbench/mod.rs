@@ -3,11 +3,13 @@
 //! Invariant: everything here runs on the real plugin host, in this process, without a server and without a network: what a
 //! plugin is answered was written into a case or recorded by a server.
 //!
-//! In reading order: `manifest` is `plugin.toml`, `build` makes a component of a folder, `component` looks into one.
+//! In reading order: `manifest` is `plugin.toml`, `scaffold` makes a folder, `build` makes a component of a folder, `component` looks into one.
 mod build;
 mod component;
 mod manifest;
+mod scaffold;
 
 pub use build::{BuildError, Built, build};
 pub use component::{Inspected, NotAComponent, inspect};
-pub use manifest::{Lang, Manifest, ManifestError};
+pub use manifest::{Lang, Manifest, ManifestError, PluginName};
+pub use scaffold::{ScaffoldError, scaffold};

@@ -27,8 +27,8 @@
 //! The same code runs natively in tests: [`testing::Core`] answers what the plugin asks of the core.
 //!
 //! Modules: [`plugin`] is the trait and the macro, [`answers`] builds verdicts, [`core`](mod@crate::ask) is what a plugin
-//! may ask, [`testing`] stands in for the server, `bindings` is generated from `sdk/wit`,
-//! `arena` is the memory of a guest.
+//! may ask, [`select`] holds hosts against conditions, [`testing`] stands in for the server, `bindings` is generated from
+//! `sdk/wit`, `arena` is the memory of a guest.
 mod answers;
 #[cfg(target_family = "wasm")]
 mod arena;
@@ -39,6 +39,7 @@ pub mod bindings;
 pub mod panics;
 pub mod plugin;
 mod requests;
+pub mod select;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 

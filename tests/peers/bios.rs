@@ -1,0 +1,1 @@
+//! `bios-prep` against sushy-tools, the Redfish emulator of OpenStack.

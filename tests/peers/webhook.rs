@@ -1,0 +1,1 @@
+//! `webhook` against a receiver that verifies, refuses and remembers.
