@@ -3,13 +3,18 @@
 //! Invariant: everything here runs on the real plugin host, in this process, without a server and without a network: what a
 //! plugin is answered was written into a case or recorded by a server.
 //!
-//! In reading order: `manifest` is `plugin.toml`, `scaffold` makes a folder, `build` makes a component of a folder, `component` looks into one.
+//! In reading order: `manifest` is `plugin.toml`, `scaffold` makes a folder, `build` makes a component of a folder
+//! (`lang` for JavaScript and Python, in a `world` of their own), `component` looks into one.
 mod build;
 mod component;
+mod lang;
 mod manifest;
 mod scaffold;
+mod world;
 
 pub use build::{BuildError, Built, build};
 pub use component::{Inspected, NotAComponent, inspect};
+pub use lang::LangError;
 pub use manifest::{Lang, Manifest, ManifestError, PluginName};
 pub use scaffold::{ScaffoldError, scaffold};
+pub use world::WorldError;

@@ -62,12 +62,14 @@ function described(thrown) {
 // `at boot (/plugin.js:3:22)` in a component, `at boot (file:///home/me/plugin.js:3:22)` in node.
 const FRAME = /at (?:(.*) \()?(?:file:\/\/)?(\/[^():]+):(\d+):(\d+)\)?$/;
 
+const SDK = /\/kiwispray\/(core|errors|hooks|answers|values|shims|testing|text)\.js$/;
+
 /** The innermost place in the plugin's own code: `plugin.js:3:22 in boot`; undefined when there is none. */
 export function place(thrown) {
   if (!(thrown instanceof Error) || typeof thrown.stack !== 'string') return undefined;
   for (const line of thrown.stack.split('\n')) {
     const [, name, path, row, column] = FRAME.exec(line.trimEnd()) ?? [];
-    if (path === undefined || path.includes('/kiwispray/')) continue;
+    if (path === undefined || SDK.test(path)) continue;
     const file = path.slice(path.lastIndexOf('/') + 1);
     return `${file}:${row}:${column}${name ? ` in ${name}` : ''}`;
   }

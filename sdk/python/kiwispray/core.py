@@ -3,7 +3,6 @@ in for them."""
 
 import json
 import re
-from contextlib import contextmanager
 
 from .answers import a_patch
 from .errors import CoreError
@@ -21,19 +20,17 @@ def connect(interfaces, types, err):
     _imports, _types, _Err = interfaces, types, err
 
 
-@contextmanager
-def listen():
-    """Around a hook: only now the core can be asked, at build time nobody listens."""
-    global _listening
-    outer, _listening = _listening, True
-    try:
-        yield
-    finally:
-        _listening = outer
+class listen:
+    """Around a hook: only now the core can be asked, at build time nobody listens. (A class, as `contextmanager` writes to the
+    exceptions that pass through it, and the contract's are frozen.)"""
 
+    def __enter__(self):
+        global _listening
+        self.outer, _listening = _listening, True
 
-def is_listening():
-    return _listening
+    def __exit__(self, *_):
+        global _listening
+        _listening = self.outer
 
 
 def interface(name, what=""):

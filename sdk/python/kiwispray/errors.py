@@ -60,9 +60,14 @@ def described(raised):
     return text if where is None else f"{text} ({where})"
 
 
+def _is_own(path):
+    """Not the SDK, and not Python's own modules, in a component or, for native tests, in an installation."""
+    return not path.startswith((__file__.rpartition("/")[0] + "/", "/python/", "<frozen ")) and "/lib/python3" not in path
+
+
 def place(raised):
     """The innermost place in the plugin's own code, or None."""
-    own = [frame for frame in frames(raised) if "/kiwispray/" not in frame[0]]
+    own = [frame for frame in frames(raised) if _is_own(frame[0])]
     if not own and not (isinstance(raised, SyntaxError) and raised.filename):
         return None
     path, line, name = own[-1] if own else (raised.filename, raised.lineno, "<module>")

@@ -88,7 +88,7 @@ class Hooks:
         with core.listen():
             try:
                 return hook()
-            except Exception as raised:
+            except (Exception, SystemExit) as raised:
                 error = errors.lowered(self.types, raised)
                 if isinstance(error, self.types.Error_Failed):
                     self._tell(raised)

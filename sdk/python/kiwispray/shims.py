@@ -14,8 +14,6 @@ import time
 
 from . import core
 
-_seeded = None
-
 
 def install():
     """Puts the shims in place. Called by `entry` before the plugin is imported."""
@@ -23,23 +21,21 @@ def install():
     _clock()
     os.urandom = lambda length: random.randbytes(length)
     random._urandom = os.urandom
-    builtins.open = io.open = os.open = _no_files
+    builtins.open = io.open = _no_files
+    for name in ("open", "stat", "lstat", "listdir", "scandir", "mkdir", "remove", "unlink", "rename", "rmdir", "getcwd"):
+        setattr(os, name, _no_files)
     # They would read the source files, to show lines of them.
     linecache.updatecache = lambda *_: []
     linecache.checkcache = lambda *_: None
-    logging.basicConfig(handlers=[_Handler()], level=logging.DEBUG)
+    logging.basicConfig(handlers=[_Handler()], level=logging.DEBUG, format="%(message)s")
     logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
 
 
 def called(hook, value):
     """Runs a hook of the contract. Every call is a fresh copy of the plugin as it was built."""
-    global _seeded
     with core.listen():
-        seed = f"{core.call.id()}:{core.call.attempt()}"
-        if _seeded != seed:
-            # So that a replay of the call sees the same. Not for secrets.
-            _seeded = seed
-            random.seed(seed)
+        # So that a replay of the call sees the same. Not for secrets.
+        random.seed(f"{core.call.id()}:{core.call.attempt()}")
         sys.meta_path[:] = [_NoImports()]
         try:
             return hook(value)
