@@ -1,5 +1,6 @@
 //! From a plugin's folder to a component. Rust needs nothing but its own compiler: `wit-component` makes components of core
-//! modules. The other languages are in `lang`. Panic messages hold no paths of this machine, so that a plugin is the same wherever it is built.
+//! modules. The other languages are in `lang`. Panic messages hold no paths of this machine, so that a plugin is the same
+//! wherever it is built.
 use std::env;
 use std::fs;
 use std::io;

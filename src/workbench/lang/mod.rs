@@ -5,6 +5,7 @@
 //! WASI and nothing that plugin.toml does not name, or it is refused.
 mod js;
 mod python;
+mod world;
 
 use std::env;
 use std::ffi::OsStr;
@@ -15,7 +16,7 @@ use std::process::{Command, Output};
 
 use super::component::{Inspected, NotAComponent, inspect};
 use super::manifest::{Lang, Manifest};
-use super::world::{WORLD, WorldError, world};
+use world::{WORLD, world};
 
 /// The folder in the plugin's own for what is generated.
 const WORK: &str = ".kiwispray";
@@ -28,9 +29,6 @@ const SAID_MAX_LINES: usize = 20;
 /// Why a plugin was not built.
 #[derive(Debug, thiserror::Error)]
 pub enum LangError {
-    /// plugin.toml names something else.
-    #[error(transparent)]
-    World(#[from] WorldError),
     /// There is no such program.
     #[error("cannot run {program}: {error}. {remedy}")]
     NoProgram {
@@ -90,7 +88,7 @@ struct Tool {
 /// Makes the component of a plugin's folder. For Rust, whose compiler needs none of this, there is nothing to call.
 pub(super) fn build(folder: &Path, manifest: &Manifest, make: Make) -> Result<Vec<u8>, LangError> {
     let work = folder.join(WORK);
-    write(&work.join("wit/world.wit"), &world(&manifest.hooks, &manifest.imports)?)?;
+    write(&work.join("wit/world.wit"), &world(&manifest.hooks, &manifest.imports))?;
     write(&work.join("wit/deps/kiwispray/plugin.wit"), CONTRACT)?;
     let out = work.join("component.wasm");
     let tool = make.tool;
@@ -125,7 +123,8 @@ pub(super) fn make(lang: Lang) -> Option<Make> {
 }
 
 fn only_what_is_named(component: &Inspected, manifest: &Manifest) -> Result<(), LangError> {
-    let own = component.imports.iter().map(|(name, _)| name).filter(|name| !manifest.imports.contains(*name));
+    let named: Vec<_> = manifest.imports.iter().map(ToString::to_string).collect();
+    let own = component.imports.iter().map(|(name, _)| name).filter(|name| !named.contains(name));
     match component.foreign.iter().chain(own).next() {
         Some(name) => Err(LangError::Import(name.clone())),
         None => Ok(()),
