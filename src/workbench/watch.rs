@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 /// Folders that are made by building, or too large to be looked at all the time.
-const NOT_WATCHED: [&str; 4] = ["target", "node_modules", ".git", ".venv"];
+const NOT_WATCHED: [&str; 6] = ["target", "node_modules", ".git", ".venv", ".kiwispray", "__pycache__"];
 
 /// Looks at a folder now and then.
 #[derive(Debug)]
