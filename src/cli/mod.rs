@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 22] = [
+        let paths: [&[&str]; 23] = [
             &[],
             &["deploy"],
             &["host"],
@@ -190,6 +190,7 @@ mod tests {
             &["image", "show"],
             &["image", "remove"],
             &["plugin"],
+            &["plugin", "new"],
             &["plugin", "build"],
             &["dnsmasq", "config"],
         ];

@@ -173,3 +173,6 @@ pub(super) fn is_order(catalogue: &Catalogue, renderer: &Renderer, state: &State
         Err(_) => !renderer.says_it_writes_nothing(&format!("{state}.ipxe")),
     }
 }
+
+#[cfg(test)]
+mod tests;

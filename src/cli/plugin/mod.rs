@@ -1,6 +1,7 @@
 //! `kiwispray plugin …`: the author's workbench, which needs no server.
 
 mod build;
+mod new;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,8 @@ use super::error::Result;
 /// What can be done with plugins.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
+    /// Make the folder of a new plugin: it builds and passes its tests as it stands
+    New(new::New),
     /// Build a plugin: compile its folder and make a component of it
     Build(build::Build),
 }
@@ -19,6 +22,7 @@ pub(crate) enum PluginCommand {
 impl PluginCommand {
     pub(crate) async fn run(self, context: &Context) -> Result {
         match self {
+            Self::New(new) => new.run(context),
             Self::Build(build) => build.run(context),
         }
     }

@@ -269,7 +269,7 @@ pub(super) fn change(host: &Host, act: &Act, actor: &Actor, now: Timestamp) -> R
             let (host, mut events) = edited.map_or_else(|| (host.clone(), Vec::new()), |edit| (edit.host, edit.events));
             let ordered = set_states(&host, states.clone(), *reinstall, *abort, actor.clone(), now)?;
             events.extend(ordered.events);
-            Ok(Some(Change { host: ordered.host, events }))
+            Ok(Some(Change { host: ordered.host, events, order: ordered.order }))
         }
         Act::Finish => Ok(finish_by_operator(host, actor.clone(), now)),
         Act::Retry { abort } => Ok(Some(retry(host, *abort, actor.clone(), now)?)),
