@@ -19,7 +19,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // Runs plugins for their authors, without a server.
     ("workbench", &["config", "hooks", "plugin_host"]),
     ("dnsmasq", &[]),
-    ("config", &["dnsmasq", "images", "render"]),
+    // Bindings of plugins are written in the words of the hooks.
+    ("config", &["dnsmasq", "hooks", "images", "render"]),
     ("telemetry", &[]),
     // A client of the admin plane: it knows wire types, never the store. `serve` and `dnsmasq config` run in this process.
     ("cli", &["app", "config", "dnsmasq", "render", "telemetry", "wire", "workbench"]),
