@@ -12,14 +12,18 @@ mod about;
 mod broken;
 mod contract;
 mod convert;
+pub mod egress;
 mod engine;
 mod host;
 mod imports;
 mod load;
 mod plugin;
 mod sandbox;
+mod secret;
+mod signing;
 
 pub use broken::BrokenPlugin;
 pub use engine::{Allocation, EngineError};
 pub use host::{Component, PluginHost};
 pub use load::{Interface, LoadError};
+pub use secret::{SecretError, SecretText};
