@@ -31,7 +31,7 @@ pub struct PluginHost {
 }
 
 /// A component to load.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Component {
     /// The instance's name.
     pub name: String,

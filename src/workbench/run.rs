@@ -121,6 +121,7 @@ impl Bench {
             imports,
             grants: self.grant().core(),
             config: config.map_or_else(|| self.example(), |config| Value::Object(config.clone())),
+            ..Component::default()
         };
         self.host.load(component).await
     }

@@ -74,8 +74,16 @@ const LOG: &str = r#"(import "kiwispray:plugin/log@0.1.0" "write" (func $log (pa
 async fn load(host: &PluginHost, bytes: Vec<u8>, grants: &[Interface]) -> Result<Arc<dyn Plugin>, LoadError> {
     let imports = grants.iter().copied().collect();
     let grants = Grants::default();
-    host.load(Component { name: "guest".into(), origin: "test".into(), bytes, imports, grants, config: json!({}) })
-        .await
+    host.load(Component {
+        name: "guest".into(),
+        origin: "test".into(),
+        bytes,
+        imports,
+        grants,
+        config: json!({}),
+        ..Component::default()
+    })
+    .await
 }
 
 async fn refusal(bytes: Vec<u8>, grants: &[Interface]) -> LoadError {
