@@ -71,6 +71,12 @@ impl PluginHost {
         &self.allocation
     }
 
+    /// What components run on, for benchmarks that compare with it.
+    #[must_use]
+    pub fn engine(&self) -> &wasmtime::Engine {
+        self.sandbox.engine()
+    }
+
     /// The default plugin: `default/default.wasm` or `default.wasm` in the plugins folder if there is one, else the embedded
     /// one. Never fails: if it does not load, what comes back says so in its status and answers `unavailable`.
     pub async fn load_default(&self, plugins_dir: Option<&Path>, config: Value) -> Arc<dyn Plugin> {
