@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{HostId, Hostname, MacAddr, StateName, States, Writes};
+use super::{HostId, Hostname, MacAddr, OrderName, StateName, States, Writes};
 
 /// A committed fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +85,13 @@ pub enum EventKind {
         /// The queue after.
         to: States,
     },
+    /// The machine reported that its step is done, but the queue may not move on yet.
+    StepDone {
+        /// The step's state.
+        state: StateName,
+        /// What keeps the queue from moving on.
+        why: String,
+    },
     /// The machine reported that the attempt failed.
     Failed {
         /// Its words, bounded.
@@ -112,6 +119,9 @@ pub enum EventKind {
         reinstall: bool,
         /// Whether a running attempt was given up.
         abort: bool,
+        /// What a plugin called the wish behind it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<OrderName>,
     },
     /// The same step was ordered anew.
     Retried {
@@ -168,6 +178,7 @@ impl EventKind {
             Self::AttemptStarted { .. } => "attempt_started",
             Self::PayloadDelivered { .. } => "payload_delivered",
             Self::Finished { .. } => "finished",
+            Self::StepDone { .. } => "step_done",
             Self::Failed { .. } => "failed",
             Self::Held { .. } => "held",
             Self::CallRefused { .. } => "call_refused",

@@ -10,12 +10,16 @@ mod clock;
 mod explain;
 mod files;
 mod finished;
+#[cfg(test)]
+mod fixtures;
 mod hosts;
 mod images;
 mod notes;
 mod plan;
+mod plugins;
 mod progress;
 mod report;
+mod transition;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,13 +43,16 @@ pub use hosts::{
     sentence,
 };
 pub use images::RemoveRefused;
+pub use plugins::ApproveRefused;
 pub use progress::{FileProgress, HostProgress};
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
+pub use transition::TransitionRefused;
 
 use admission::Admission;
 use explain::Explanations;
 use finished::FinishedHosts;
 use notes::Notes;
+use plugins::Runs;
 use progress::Progress;
 
 /// What the use cases are allowed and told to do.
@@ -83,6 +90,7 @@ pub struct Service {
     finished: FinishedHosts,
     admission: Admission,
     notes: Notes,
+    runs: Runs,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -105,6 +113,7 @@ impl Service {
             finished: FinishedHosts::default(),
             admission: Admission::new(settings.new_hosts_per_minute),
             notes: Notes::default(),
+            runs: Runs::default(),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,

@@ -14,6 +14,7 @@ mod hosts;
 mod keys;
 pub mod kv;
 pub mod memory;
+mod plugins;
 mod progress;
 mod record;
 pub mod sled;
@@ -23,6 +24,7 @@ pub use self::{
     events::{Committed, EventStream, Generation, Position, PositionError, StreamError},
     hosts::{Candidates, MAX_IDS_PER_VALUE, OpenError, Store, StoreError, TIMELINE_EVENTS},
     kv::{KvError, Stopped},
+    plugins::{Orders, Written},
     record::RecordError,
     sled::SledOptions as StoreOptions,
 };

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::codec::{Reader, Writer};
+use super::plugins::Orders;
 use crate::domain::{
-    Actor, Boot, BootId, Event, EventKind, Hardware, Host, HostId, Identity, Metadata, PastBoot, PastOutcome, Stage,
-    Step, Writes,
+    Actor, Boot, BootId, Event, EventKind, Hardware, Host, HostId, Identity, Metadata, OrderName, PastBoot,
+    PastOutcome, Stage, Step, Writes,
 };
 
 const VERSION_1: u8 = 1;
@@ -173,6 +174,10 @@ fn encode_boot(to: &mut Writer, boot: &Boot) {
             to.byte(3);
             to.text(reason);
         }
+        Stage::Done { why } => {
+            to.byte(4);
+            to.text(why);
+        }
     }
     to.flag(boot.held);
 }
@@ -252,6 +257,7 @@ fn decode_boot(from: &mut Reader<'_>) -> Result<Boot, RecordError> {
             1 => Stage::Started,
             2 => Stage::Delivered,
             3 => Stage::Failed { reason: from.text()? },
+            4 => Stage::Done { why: from.text()? },
             _ => return Err(field("stage")),
         },
         held: from.flag()?,
@@ -321,6 +327,22 @@ pub(super) fn decode_ids(bytes: &[u8]) -> Result<Vec<HostId>, RecordError> {
     Ok(ids)
 }
 
+/// That an order was carried out: the number of the event that tells of it, and its name, for whoever looks by hand.
+pub(super) fn encode_spent_order(name: &OrderName, event_seq: u64) -> Bytes {
+    let mut to = Writer::new(VERSION_1);
+    to.number(event_seq);
+    to.text(name.as_str());
+    to.done()
+}
+
+pub(super) fn encode_orders(orders: &Orders) -> Result<Bytes, RecordError> {
+    json(orders)
+}
+
+pub(super) fn decode_orders(bytes: &[u8]) -> Result<Orders, RecordError> {
+    from_json(bytes)
+}
+
 pub(super) fn encode_number(number: u64) -> Bytes {
     let mut to = Writer::new(VERSION_1);
     to.number(number);
@@ -346,6 +368,7 @@ mod tests {
             Stage::Started,
             Stage::Delivered,
             Stage::Failed { reason: "dd: no space \"left\"".to_owned() },
+            Stage::Done { why: "the plugin netbox refuses: frozen".to_owned() },
         ] {
             let mut host = busy_host(7);
             host.boot.as_mut().unwrap().stage = stage;

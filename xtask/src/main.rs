@@ -7,6 +7,7 @@ mod deny;
 mod e2e;
 mod packages;
 mod plugins;
+mod reference;
 mod test;
 
 /// Everything that builds, tests and measures kiwispray.
@@ -22,6 +23,8 @@ enum Xtask {
     /// Build the shipped plugins, or check that they are built from what stands beside them.
     #[command(subcommand)]
     Plugins(plugins::Command),
+    /// Make the manual's reference of the plugin contract from the contract.
+    Reference(reference::Command),
     /// Install the Debian packages that tests need, as far as they are missing.
     Packages(packages::Command),
 }
@@ -32,6 +35,7 @@ fn main() -> anyhow::Result<()> {
         Xtask::E2e(command) => e2e::run(&command),
         Xtask::Bench(command) => bench::run(&command),
         Xtask::Plugins(command) => plugins::run(command),
+        Xtask::Reference(command) => reference::run(command),
         Xtask::Packages(command) => packages::run(&command),
     }
 }

@@ -27,6 +27,7 @@ use crate::hooks::Run;
 use crate::store::StoreError;
 
 use super::plan::INSTALL_DEVICE;
+use super::transition::is_order;
 use super::{CONFLICT_RETRIES, Service};
 
 /// What is done to a host.
@@ -104,9 +105,11 @@ impl Service {
         for _ in 0..CONFLICT_RETRIES {
             let host = self.store.host(id).await?.ok_or(HostsError::Gone(id))?;
             check_terms(&host, terms)?;
-            let Some(change) = change(&host, act, &terms.actor, self.clock.now())? else {
+            let changed = change(&host, act, &terms.actor, self.clock.now())?;
+            let Some(change) = changed else {
                 return Ok(Acted { before: Some(host.clone()), after: Some(host), changed: false, erases: Vec::new() });
             };
+            let change = self.act_as_allowed(&host, act, change, terms).await?;
             let erases = self.erases(&host, &change.host, act);
             let committed = match (terms.run, act) {
                 (Run::Dry, Act::Forget { .. }) => Ok(None),
@@ -187,6 +190,7 @@ impl Service {
         let (now, most_attempts) = (self.clock.now(), self.settings.most_attempts);
         match next_boot(host, &Ask { from: boot.from, now, activity: Activity::Quiet, most_attempts }) {
             NextBoot::Hold(reason) => Some(reason),
+            NextBoot::Advance => Some(not_advanced(host)),
             NextBoot::LocalDisk | NextBoot::Wait | NextBoot::Offer => None,
         }
     }
@@ -227,8 +231,7 @@ impl Service {
                 let disk = named.or_else(|| image.manifest.device.as_ref().map(ToString::to_string));
                 return image.manifest.writes.is_order().then(|| Erased { state: state.clone(), disk });
             }
-            let may_write = !self.renderer.says_it_writes_nothing(&format!("{state}.ipxe"));
-            may_write.then(|| Erased { state: state.clone(), disk: None })
+            is_order(&self.catalogue, &self.renderer, state).then(|| Erased { state: state.clone(), disk: None })
         };
         host.states.iter().filter_map(erased).collect()
     }
@@ -247,8 +250,17 @@ fn check_terms(host: &Host, terms: &Terms) -> Result<(), HostsError> {
     Ok(())
 }
 
+/// Why a host whose step is done holds.
+pub(super) fn not_advanced(host: &Host) -> HoldReason {
+    let why = match host.current_boot().map(|boot| &boot.stage) {
+        Some(Stage::Done { why }) => why.clone(),
+        Some(Stage::Offered | Stage::Started | Stage::Delivered | Stage::Failed { .. }) | None => String::new(),
+    };
+    HoldReason::NotAdvanced(host.id, why)
+}
+
 /// What an act makes of a host; none when nothing.
-fn change(host: &Host, act: &Act, actor: &Actor, now: Timestamp) -> Result<Option<Change>, HostsError> {
+pub(super) fn change(host: &Host, act: &Act, actor: &Actor, now: Timestamp) -> Result<Option<Change>, HostsError> {
     match act {
         Act::Set { edit: wanted, states, reinstall, abort } => {
             let edited = edit(host, wanted, actor.clone(), now)?;
@@ -257,7 +269,7 @@ fn change(host: &Host, act: &Act, actor: &Actor, now: Timestamp) -> Result<Optio
             let (host, mut events) = edited.map_or_else(|| (host.clone(), Vec::new()), |edit| (edit.host, edit.events));
             let ordered = set_states(&host, states.clone(), *reinstall, *abort, actor.clone(), now)?;
             events.extend(ordered.events);
-            Ok(Some(Change { host: ordered.host, events }))
+            Ok(Some(Change { host: ordered.host, events, order: ordered.order }))
         }
         Act::Finish => Ok(finish_by_operator(host, actor.clone(), now)),
         Act::Retry { abort } => Ok(Some(retry(host, *abort, actor.clone(), now)?)),

@@ -15,13 +15,15 @@ pub fn sentence(kind: &EventKind) -> String {
         EventKind::AttemptStarted { number, file } => format!("attempt {number} began with {file}"),
         EventKind::PayloadDelivered { file } => format!("{file} was served whole"),
         EventKind::Finished { from, to } => format!("finished: {from} -> {to}"),
+        EventKind::StepDone { state, why } => format!("{state} is done, and waits: {why}"),
         EventKind::Failed { reason } => format!("failed: {reason}"),
         EventKind::Held { why } => format!("holds: {why}"),
         EventKind::CallRefused { call, why } => format!("/{call} was refused: {why}"),
-        EventKind::StatesSet { from, to, reinstall, abort } => {
+        EventKind::StatesSet { from, to, reinstall, abort, order } => {
             let again = if *reinstall { ", to be installed again" } else { "" };
             let gave_up = if *abort { ", giving up a running attempt" } else { "" };
-            format!("states: {from} -> {to}{again}{gave_up}")
+            let name = order.as_ref().map(|name| format!(", as order {name}")).unwrap_or_default();
+            format!("states: {from} -> {to}{again}{gave_up}{name}")
         }
         EventKind::Retried { state } => format!("{state} was ordered anew"),
         EventKind::HostnameSet { from, to } => format!("name: {} -> {}", name(from), name(to)),
