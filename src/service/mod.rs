@@ -15,9 +15,11 @@ mod fixtures;
 mod hosts;
 mod images;
 mod notes;
+mod outbox;
 mod plan;
 mod progress;
 mod report;
+mod schedule;
 mod transition;
 
 use std::sync::Arc;
@@ -42,15 +44,19 @@ pub use hosts::{
     sentence,
 };
 pub use images::RemoveRefused;
+pub use outbox::{Letters, Mode, OutboxError, OutboxState, ParkedHost, Replayed};
 pub use progress::{FileProgress, HostProgress};
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
+pub use schedule::{JobRan, JobState, ScheduleError};
 pub use transition::TransitionRefused;
 
 use admission::Admission;
 use explain::Explanations;
 use finished::FinishedHosts;
 use notes::Notes;
+use outbox::Outbox;
 use progress::Progress;
+use schedule::Schedule;
 
 /// What the use cases are allowed and told to do.
 #[derive(Debug, Clone)]
@@ -87,6 +93,8 @@ pub struct Service {
     finished: FinishedHosts,
     admission: Admission,
     notes: Notes,
+    outbox: Outbox,
+    schedule: Schedule,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -109,6 +117,8 @@ impl Service {
             finished: FinishedHosts::default(),
             admission: Admission::new(settings.new_hosts_per_minute),
             notes: Notes::default(),
+            outbox: Outbox::default(),
+            schedule: Schedule::default(),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,
@@ -159,6 +169,7 @@ impl Service {
     /// Binds other plugins. What is being asked goes on with those that were bound when it began.
     pub fn replace_hooks(&self, hooks: Hooks) {
         self.hooks.store(Arc::new(hooks));
+        self.outbox.rebound();
     }
 
     /// Resolves when the store can no longer acknowledge anything, with the reason.
