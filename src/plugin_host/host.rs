@@ -31,7 +31,7 @@ pub struct PluginHost {
 }
 
 /// A component to load.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Component {
     /// The instance's name.
     pub name: String,
@@ -81,6 +81,12 @@ impl PluginHost {
     #[must_use]
     pub fn allocation(&self) -> &Allocation {
         &self.allocation
+    }
+
+    /// What components run on, for benchmarks that compare with it.
+    #[must_use]
+    pub fn engine(&self) -> &wasmtime::Engine {
+        self.sandbox.engine()
     }
 
     /// The default plugin: `default/default.wasm` or `default.wasm` in the plugins folder if there is one, else the embedded

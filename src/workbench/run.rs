@@ -132,6 +132,7 @@ impl Bench {
             http,
             signing,
             config: config.map_or_else(|| self.example(), |config| Value::Object(config.clone())),
+            ..Component::default()
         };
         self.host.load(component).await
     }
