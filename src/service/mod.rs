@@ -40,7 +40,7 @@ pub use hosts::{
     sentence,
 };
 pub use images::RemoveRefused;
-pub use plugins::ApproveRefused;
+pub use plugins::{ApproveRefused, PluginCore, PluginKey, PluginValue};
 pub use progress::{FileProgress, HostProgress};
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
 
@@ -48,7 +48,7 @@ use admission::Admission;
 use explain::Explanations;
 use finished::FinishedHosts;
 use notes::Notes;
-use plugins::Runs;
+use plugins::{Runs, Spaces};
 use progress::Progress;
 
 /// What the use cases are allowed and told to do.
@@ -87,6 +87,7 @@ pub struct Service {
     admission: Admission,
     notes: Notes,
     runs: Runs,
+    spaces: Spaces,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -110,6 +111,7 @@ impl Service {
             admission: Admission::new(settings.new_hosts_per_minute),
             notes: Notes::default(),
             runs: Runs::default(),
+            spaces: Spaces::default(),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,
