@@ -78,6 +78,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         started_at: service.now(),
         base: base_url(&config, address),
     };
+    planes.spawn(Arc::clone(&service).run_plugins(stop.clone()));
     planes.spawn(admin_plane(admin_listener, Arc::clone(&service), about, stop.clone()));
     greet(&config, address, &ipxe, &service);
 
