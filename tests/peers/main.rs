@@ -18,5 +18,6 @@ mod support;
 mod peer;
 
 mod bios;
+mod image_select;
 mod netbox;
 mod webhook;
