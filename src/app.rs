@@ -171,7 +171,10 @@ async fn build(config: &Config, store: Store) -> Service {
     }
     let plugin_config = serde_json::json!({ "discover": config.discover });
     let default: Arc<dyn Plugin> = match PluginHost::new(shelf) {
-        Ok(host) => host.load_default(Some(&config.plugins_dir), plugin_config).await,
+        Ok(host) => {
+            let host = host.with_cache(&config.data_dir.join("plugin-code"));
+            host.load_default(Some(&config.plugins_dir), plugin_config).await
+        }
         Err(error) => {
             tracing::error!(%error, "plugins cannot run: machines that wait will hold");
             BrokenPlugin::new("default", "built in", HookSet::from([Hook::Boot, Hook::Discovery]), &error)
