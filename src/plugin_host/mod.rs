@@ -11,6 +11,7 @@
 //! and `deck` what writes it down and plays it, `host` is the way in.
 mod about;
 mod broken;
+mod cache;
 mod contract;
 mod convert;
 mod deck;
