@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 25] = [
+        let paths: [&[&str]; 26] = [
             &[],
             &["deploy"],
             &["host"],
@@ -194,6 +194,7 @@ mod tests {
             &["plugin", "build"],
             &["plugin", "check"],
             &["plugin", "test"],
+            &["plugin", "replay"],
             &["dnsmasq", "config"],
         ];
         let helps = paths.map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path)));

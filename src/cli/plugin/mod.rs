@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod new;
+mod replay;
 mod test;
 
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ pub(crate) enum PluginCommand {
     Check(check::Check),
     /// Run a plugin's written cases, on the real plugin host and without a server
     Test(test::Test),
+    /// Run a recorded call again, with the answers that it got and without a server
+    Replay(replay::ReplayArgs),
 }
 
 impl PluginCommand {
@@ -32,6 +35,7 @@ impl PluginCommand {
             Self::Build(build) => build.run(context),
             Self::Check(check) => check.run(context).await,
             Self::Test(test) => test.run(context).await,
+            Self::Replay(replay) => replay.run(context).await,
         }
     }
 }
