@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{HostId, Hostname, MacAddr, StateName, States, Writes};
+use super::{HostId, Hostname, MacAddr, OrderName, StateName, States, Writes};
 
 /// A committed fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,6 +119,9 @@ pub enum EventKind {
         reinstall: bool,
         /// Whether a running attempt was given up.
         abort: bool,
+        /// What a plugin called the wish behind it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        order: Option<OrderName>,
     },
     /// The same step was ordered anew.
     Retried {

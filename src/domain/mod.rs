@@ -12,6 +12,7 @@ mod host;
 mod identity;
 mod mac;
 mod metadata;
+mod order_name;
 mod recognise;
 mod state;
 mod transition;
@@ -27,11 +28,12 @@ pub use host::{Boot, Host, HostId, Hostname, HostnameError, PastBoot, PastOutcom
 pub use identity::{DmiUuid, Identity, IdentityDefect, Ignore, Serial};
 pub use mac::{MacAddr, MacError};
 pub use metadata::{Metadata, MetadataError};
+pub use order_name::{OrderName, OrderNameError, PluginName, PluginNameError};
 pub use recognise::{Candidate, Evidence, Finding, Match, Recognition, recognise};
 pub use state::{StateName, States, StatesError};
 pub use transition::{
     Activity, Ask, Change, Edit, EditRefused, FailRefused, FetchRefused, FinishRefused, HoldReason, Inventory,
-    InventoryRefused, MetadataEdit, NextBoot, Offer, Registration, RetryRefused, SetRefused, advance, deliver, edit,
-    fail, finish, finish_by_operator, finish_held, forget, learn, next_boot, note, note_hold, offer, register, retry,
-    set_states, start_attempt, take_inventory,
+    InventoryRefused, MetadataEdit, NextBoot, Offer, Order, OrderRefused, Registration, RetryRefused, SetRefused,
+    advance, deliver, edit, fail, finish, finish_by_operator, finish_held, forget, learn, next_boot, note, note_hold,
+    offer, order, register, retry, set_states, start_attempt, take_inventory,
 };

@@ -110,7 +110,7 @@ impl World {
 
     /// Commits a change, and checks what holds for every one of them.
     fn commit(&mut self, change: Change) {
-        let Change { host, events } = change;
+        let Change { host, events, order: _ } = change;
         assert!(!events.is_empty(), "every change is explained");
         let numbers: Vec<u64> = events.iter().map(|event| event.seq).collect();
         let expected: Vec<u64> = (self.host.event_count + 1..=host.event_count).collect();

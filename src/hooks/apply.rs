@@ -3,11 +3,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::types::{FINISHED, NEW};
+use super::allowance::may_answer;
+use super::types::FINISHED;
 use super::{Edit, Grant, Hook, HookError, KnownHost, Patch};
 
-/// The inventory state, which a discovery may give without a grant: its image writes nothing.
-const DISCOVER: &str = "discover";
 /// Metadata nests this deep at most; the paths of a patch are bounded with it.
 const PATH_MAX_KEYS: usize = 16;
 /// Changed paths of one patch.
@@ -80,31 +79,7 @@ impl Patch {
     /// # Errors
     /// [`HookError::Denied`], naming the grant.
     pub(super) fn check_grants(&self, hook: Hook, grants: &BTreeSet<Grant>) -> Result<(), HookError> {
-        let denied = |what: &str| Err(HookError::Denied(what.to_owned()));
-        match hook {
-            Hook::Boot => {
-                if self.states.is_some() || self.order.is_some() {
-                    return denied("a plugin cannot order in a boot decision");
-                }
-                if self.hostname != Edit::Keep && !grants.contains(&Grant::Hostname) {
-                    return denied("changing the hostname needs the grant `hostname`");
-                }
-                if (!self.set.is_empty() || !self.unset.is_empty()) && !grants.contains(&Grant::Metadata) {
-                    return denied("changing metadata needs the grant `metadata`");
-                }
-            }
-            // Their answers carry no patch.
-            Hook::Render | Hook::Transition | Hook::Events | Hook::Schedule => {}
-            Hook::Discovery => {
-                let harmless = |state: &String| state == NEW || state == DISCOVER;
-                let states =
-                    self.states.as_ref().is_none_or(|states| !states.is_empty() && states.iter().all(harmless));
-                if !states && !grants.contains(&Grant::States) {
-                    return denied("first states other than `discover` and `new` need the grant `states`");
-                }
-            }
-        }
-        Ok(())
+        may_answer(self, hook, grants).map_err(|denied| HookError::Denied(denied.to_string()))
     }
 }
 

@@ -3,54 +3,10 @@
 //!
 //! Every question carries the [`Allowance`] of the call it is asked in, so that there is one place where it is checked,
 //! whatever version of the contract a plugin speaks.
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::{Grant, Hook, KnownHost, Patch, Run};
-
-/// What the operator grants a binding, beyond what is free. What it may reach over http stands with the plugin host.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Grants {
-    /// What it may read and change of hosts.
-    pub hosts: BTreeSet<Grant>,
-    /// Whether it has a store of its own.
-    pub kv: bool,
-    /// Orders of one run; above, it stops and waits for `kiwispray plugin approve`.
-    pub max_orders_per_run: u32,
-}
-
-/// What one call of one plugin may do.
-#[derive(Debug)]
-pub struct Allowance {
-    /// The instance's name.
-    pub plugin: Arc<str>,
-    /// What it was granted.
-    pub grants: Arc<Grants>,
-    /// The hook that it runs in.
-    pub hook: Hook,
-    /// Whether anything comes of it.
-    pub run: Run,
-    /// The same for every retry of the same call.
-    pub call: String,
-    orders: AtomicU32,
-}
-
-impl Allowance {
-    /// For one call.
-    #[must_use]
-    pub fn new(plugin: Arc<str>, grants: Arc<Grants>, hook: Hook, run: Run, call: String) -> Self {
-        Self { plugin, grants, hook, run, call, orders: AtomicU32::new(0) }
-    }
-
-    /// Counts one more order of this call. Returns how many that makes.
-    pub fn count_order(&self) -> u32 {
-        self.orders.fetch_add(1, Ordering::Relaxed).saturating_add(1)
-    }
-}
+use super::{Allowance, Denied, KnownHost, Patch};
 
 /// Questions that a plugin with the grant may ask. Every implementation answers in far less than a hook's budget, and
 /// checks every parameter: names come from plugins.
@@ -64,7 +20,7 @@ pub trait Capabilities: Send + Sync {
     /// The names of all images that the catalogue offers, in order.
     fn images(&self) -> BoxFuture<'_, Result<Vec<String>, CapabilityError>>;
 
-    /// The host with this number. Needs [`Grant::Read`], as all that follows about hosts.
+    /// The host with this number. Needs the grant `read`, as all that follows about hosts.
     fn host<'a>(&'a self, by: &'a Allowance, id: u64) -> BoxFuture<'a, Result<KnownHost, HostsError>> {
         let _ = (by, id);
         no_hosts()
@@ -232,4 +188,16 @@ pub enum KvError {
     /// Not done; safe to try again.
     #[error("{0}")]
     Unavailable(String),
+}
+
+impl From<Denied> for HostsError {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied.to_string())
+    }
+}
+
+impl From<Denied> for KvError {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied.to_string())
+    }
 }

@@ -5,6 +5,7 @@
 //!
 //! The types mirror the contract in `sdk/wit` as plain data, so neither the core nor its tests need a WebAssembly runtime:
 //! `plugin_host` implements [`Plugin`] with components, [`native`] is a double of the default plugin.
+mod allowance;
 mod apply;
 mod ask;
 mod binding;
@@ -21,13 +22,12 @@ mod transition;
 mod types;
 mod variables;
 
+pub use allowance::{Allowance, Denied, Grants, ORDERING_METADATA};
 pub use apply::{Edited, parse_path};
 pub use ask::{Budgets, Hooks};
 pub use binding::{Binding, Grant, OnError, Selector, SelectorError, StatesFilter};
 pub use breaker::{Breaker, BreakerState, Breakers};
-pub use capabilities::{
-    Allowance, Capabilities, CapabilityError, Expect, Grants, HostPage, HostsError, KvEntry, KvError, Page,
-};
+pub use capabilities::{Capabilities, CapabilityError, Expect, HostPage, HostsError, KvEntry, KvError, Page};
 pub use check::{BadAnswer, check_kernel_arguments};
 pub use error::{ErrorClass, HookError};
 pub use outcome::{BootAnswer, BootOutcome, DecidedBy, DiscoveryAnswer, DiscoveryOutcome, GivenPatch};

@@ -17,6 +17,7 @@ mod images;
 mod notes;
 mod outbox;
 mod plan;
+mod plugins;
 mod progress;
 mod report;
 mod schedule;
@@ -45,6 +46,7 @@ pub use hosts::{
 };
 pub use images::RemoveRefused;
 pub use outbox::{Letters, Mode, OutboxError, OutboxState, ParkedHost, Replayed};
+pub use plugins::{ApproveRefused, PluginCore, PluginKey, PluginValue};
 pub use progress::{FileProgress, HostProgress};
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
 pub use schedule::{JobRan, JobState, ScheduleError};
@@ -55,6 +57,7 @@ use explain::Explanations;
 use finished::FinishedHosts;
 use notes::Notes;
 use outbox::Outbox;
+use plugins::{Runs, Spaces};
 use progress::Progress;
 use schedule::Schedule;
 
@@ -93,8 +96,10 @@ pub struct Service {
     finished: FinishedHosts,
     admission: Admission,
     notes: Notes,
+    runs: Runs,
     outbox: Outbox,
     schedule: Schedule,
+    spaces: Spaces,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -117,8 +122,10 @@ impl Service {
             finished: FinishedHosts::default(),
             admission: Admission::new(settings.new_hosts_per_minute),
             notes: Notes::default(),
+            runs: Runs::default(),
             outbox: Outbox::default(),
             schedule: Schedule::default(),
+            spaces: Spaces::default(),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,

@@ -74,6 +74,7 @@ pub(super) fn event(host: HostId, seq: u64, at: Timestamp) -> Event {
         to: "wipe,image1".parse().unwrap(),
         reinstall: false,
         abort: true,
+        order: None,
     };
     Event { host, seq, at, actor: Actor::Operator("uid 1000".to_owned()), kind }
 }

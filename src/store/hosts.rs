@@ -23,7 +23,7 @@ use super::{
     retention::Retention,
     sled::{OpenError as SledOpenError, SledKv, SledOptions},
 };
-use crate::domain::{Event, Host, HostId, Identity};
+use crate::domain::{Event, Host, HostId, Identity, OrderName};
 
 /// Events of a host that are kept; older ones leave with the commit that adds newer ones.
 pub const TIMELINE_EVENTS: u64 = 1_000;
@@ -77,6 +77,9 @@ pub enum StoreError {
     /// The host, or who shares an identity with it, changed meanwhile or is gone. Nothing was written: read again.
     #[error("the host changed meanwhile")]
     Conflict,
+    /// An order of this name was carried out for this host before. Nothing was written, and never will be.
+    #[error("an order of this name was carried out before")]
+    OrderSpent,
     /// The events do not follow those of the host, or there are none. A mistake in this program.
     #[error("the change of host {host} is not numbered as its events are")]
     Misnumbered {
@@ -227,6 +230,12 @@ impl Store {
         let ids: BTreeSet<HostId> = seen.iter().flat_map(|indexed| &indexed.ids).copied().collect();
         let ids: Vec<HostId> = ids.into_iter().collect();
         Ok(Candidates { hosts: self.load(&ids).await?, seen })
+    }
+
+    /// Whether an order of this name was carried out for a host, ever.
+    pub async fn is_order_spent(&self, id: HostId, name: &OrderName) -> Result<bool, StoreError> {
+        let (_, found) = self.kv.get(&[keys::spent_order(id, name)]).await?;
+        Ok(found.iter().any(Option::is_some))
     }
 
     /// Hosts in the order of their numbers, after `after` if given, at most `limit`.

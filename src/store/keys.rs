@@ -13,16 +13,22 @@
 //! | `o/lease/<plugin>` | which server runs this plugin's jobs |
 //! | `d/<plugin>/<id><seq>` | an event that a plugin could not be told of |
 //! | `m/schema`, `m/hostid`, `m/generation` | version of this layout, highest number of a forgotten host, random name of this store |
+//! | `r/<id><name>` | that an order of this name was carried out for the host; the name as the first 16 bytes of its SHA-256. Never removed |
+//! | `p/<plugin>/<key>` | what plugins store; a plugin's name holds no `/`, so no key reaches into another's |
+//! | `a/<plugin>` | that a plugin may order no more, or more than usual |
 //!
-//! Kept free for later: `p/` (what plugins store), `t/` (tokens).
+//! Kept free for later: `t/` (tokens).
+use sha2::{Digest, Sha256};
+
 use crate::{
-    domain::{HostId, Identity},
+    domain::{HostId, Identity, OrderName, PluginName},
     store::kv::{Invalid, Key},
 };
 
 pub(super) const COLD: &str = "h/";
 pub(super) const HOT: &str = "s/";
 pub(super) const EVENTS: &str = "e/";
+const ORDERS: &str = "r/";
 pub(super) const FORGOTTEN: &str = "g/";
 pub(super) const CURSORS: &str = "o/cursor/";
 pub(super) const PARKED: &str = "o/parked/";
@@ -49,6 +55,29 @@ pub(super) fn event(id: HostId, seq: u64) -> Key {
 /// All events of one host.
 pub(super) fn events_of(id: HostId) -> Key {
     Key::numbered(EVENTS, &[id.get()])
+}
+
+/// Where it is remembered that an order was carried out for a host. Half a SHA-256 is enough: who finds two names with the
+/// same one only loses an order of their own.
+pub(super) fn spent_order(id: HostId, name: &OrderName) -> Key {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..]: [u8; 32] = Sha256::digest(name.as_str()).into();
+    let [first, second] = [[a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]].map(u64::from_be_bytes);
+    Key::numbered(ORDERS, &[id.get(), first, second])
+}
+
+/// Everything that a plugin stores.
+pub(super) fn plugin_space(plugin: &PluginName) -> String {
+    format!("p/{plugin}/")
+}
+
+/// A value of a plugin's own.
+pub(super) fn plugin_value(plugin: &PluginName, key: &str) -> Result<Key, Invalid> {
+    Key::new(plugin_space(plugin) + key)
+}
+
+/// What a plugin may order.
+pub(super) fn approval(plugin: &PluginName) -> Result<Key, Invalid> {
+    Key::new(format!("a/{plugin}"))
 }
 
 /// A host that was forgotten.

@@ -15,6 +15,7 @@ mod keys;
 pub mod kv;
 pub mod memory;
 mod outbox;
+mod plugins;
 mod progress;
 mod record;
 mod retention;
@@ -26,6 +27,7 @@ pub use self::{
     hosts::{Candidates, MAX_IDS_PER_VALUE, OpenError, Store, StoreError, TIMELINE_EVENTS},
     kv::{KvError, Revision, Stopped},
     outbox::{Changed, ChangedPage, EventAt},
+    plugins::{Orders, Written},
     record::{CatchUp, CatchUpStage, DeadLetter, JobOutcome, JobRun, OutboxCursor, Parked, RecordError},
     retention::UNDELIVERED_FOR,
     sled::SledOptions as StoreOptions,

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::codec::{Reader, Writer};
+use super::plugins::Orders;
 use crate::domain::{
-    Actor, Boot, BootId, Event, EventKind, Hardware, Host, HostId, Identity, Metadata, PastBoot, PastOutcome, Stage,
-    Step, Writes,
+    Actor, Boot, BootId, Event, EventKind, Hardware, Host, HostId, Identity, Metadata, OrderName, PastBoot,
+    PastOutcome, Stage, Step, Writes,
 };
 
 pub use outbox::{CatchUp, DeadLetter, JobOutcome, JobRun, OutboxCursor, Parked, Stage as CatchUpStage};
@@ -332,6 +333,22 @@ pub(super) fn decode_ids(bytes: &[u8]) -> Result<Vec<HostId>, RecordError> {
         ids.push(HostId::new(from.number()?));
     }
     Ok(ids)
+}
+
+/// That an order was carried out: the number of the event that tells of it, and its name, for whoever looks by hand.
+pub(super) fn encode_spent_order(name: &OrderName, event_seq: u64) -> Bytes {
+    let mut to = Writer::new(VERSION_1);
+    to.number(event_seq);
+    to.text(name.as_str());
+    to.done()
+}
+
+pub(super) fn encode_orders(orders: &Orders) -> Result<Bytes, RecordError> {
+    json(orders)
+}
+
+pub(super) fn decode_orders(bytes: &[u8]) -> Result<Orders, RecordError> {
+    from_json(bytes)
 }
 
 pub(super) fn encode_number(number: u64) -> Bytes {

@@ -1,4 +1,5 @@
 //! `plugin.toml`: what a plugin's folder says about the plugin, for its author's tools and for `kiwispray plugin install`.
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::io;
@@ -6,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::Deserialize;
+
+use crate::hooks::{Grant, Grants, Hook};
+use crate::plugin_host::Interface;
 
 /// The file's name.
 pub(super) const MANIFEST: &str = "plugin.toml";
@@ -20,19 +24,71 @@ pub struct Manifest {
     #[serde(default)]
     pub lang: Lang,
     /// The hooks it exports.
-    pub hooks: Vec<String>,
+    pub hooks: BTreeSet<Hook>,
     /// The interfaces it imports, without `types`, `call` and `log`, which are free.
     #[serde(default)]
-    pub imports: Vec<String>,
-    /// What it wants to be granted, as in a `[plugin.grant]` of the server's configuration.
+    pub imports: BTreeSet<Interface>,
+    /// What it wants to be granted.
     #[serde(default)]
-    pub grant: toml::Table,
+    pub grant: WantedGrant,
     /// An example of its configuration; checked, and used by cases that bring none.
     #[serde(default)]
     pub config: toml::Table,
 }
 
-/// A name that can be a file's: lower case letters, digits and hyphens, at most 64, and a letter first.
+/// What a plugin wants to be granted, written as a `[plugin.grant]` of the server's configuration.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WantedGrant {
+    /// What it may read and change of hosts.
+    pub hosts: BTreeSet<Grant>,
+    /// Orders of one run.
+    pub max_orders_per_run: u32,
+    /// Whether it has a store of its own.
+    pub kv: bool,
+    /// Whether it may ask for the names of images and templates.
+    pub catalog: bool,
+    /// The servers that it may reach.
+    pub http: Vec<toml::Table>,
+    /// Names of secrets that it may sign with.
+    pub signing: toml::Table,
+}
+
+impl Default for WantedGrant {
+    fn default() -> Self {
+        Self {
+            hosts: BTreeSet::new(),
+            max_orders_per_run: 5,
+            kv: false,
+            catalog: false,
+            http: Vec::new(),
+            signing: toml::Table::new(),
+        }
+    }
+}
+
+impl WantedGrant {
+    /// The interfaces that it opens.
+    #[must_use]
+    pub fn interfaces(&self) -> BTreeSet<Interface> {
+        let opens = [
+            (Interface::Catalog, self.catalog),
+            (Interface::Hosts, !self.hosts.is_empty()),
+            (Interface::Kv, self.kv),
+            (Interface::Http, !self.http.is_empty()),
+            (Interface::Signing, !self.signing.is_empty()),
+        ];
+        opens.into_iter().filter(|(_, opened)| *opened).map(|(interface, _)| interface).collect()
+    }
+
+    /// What the core checks.
+    #[must_use]
+    pub fn core(&self) -> Grants {
+        Grants { hosts: self.hosts.clone(), kv: self.kv, max_orders_per_run: self.max_orders_per_run }
+    }
+}
+
+/// A name that can be a file's: lower case letters, digits and hyphens, at most 40, and a letter first.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PluginName(String);
@@ -112,7 +168,7 @@ impl FromStr for PluginName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if text.len() <= 64
+        if text.len() <= 40
             && text.starts_with(|c: char| c.is_ascii_lowercase())
             && text.chars().all(fits)
             && !text.ends_with('-')
@@ -120,7 +176,7 @@ impl FromStr for PluginName {
             return Ok(Self(text.to_owned()));
         }
         Err(format!(
-            "`{}` is no name for a plugin: lower case letters, digits and hyphens, a letter first, at most 64",
+            "`{}` is no name for a plugin: lower case letters, digits and hyphens, a letter first, at most 40",
             text.escape_default()
         ))
     }
@@ -137,6 +193,17 @@ impl TryFrom<String> for PluginName {
 impl fmt::Display for PluginName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Lang {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Rust, Self::Js, Self::Python]
+            .into_iter()
+            .find(|lang| lang.to_string() == text)
+            .ok_or_else(|| "plugins are written in rust, js or python".to_owned())
     }
 }
 
@@ -159,7 +226,7 @@ mod tests {
         for good in ["racks", "image-select", "a1"] {
             assert_eq!(good.parse::<PluginName>().unwrap().to_string(), good);
         }
-        for bad in ["", "Racks", "1a", "../x", "a_b", "a-", "a/b", &"a".repeat(65)] {
+        for bad in ["", "Racks", "1a", "../x", "a_b", "a-", "a/b", &"a".repeat(41)] {
             assert!(bad.parse::<PluginName>().is_err(), "{bad}");
         }
     }
@@ -173,6 +240,6 @@ mod tests {
         assert!(error.contains("line 2") && error.contains("`hook`"), "{error}");
         fs::write(folder.path().join(MANIFEST), "name = \"racks\"\nhooks = [\"boot\"]\n[grant]\nkv = true\n").unwrap();
         let manifest = Manifest::read(folder.path()).unwrap();
-        assert_eq!((manifest.lang, manifest.grant.contains_key("kv")), (Lang::Rust, true));
+        assert_eq!((manifest.lang, manifest.grant.kv), (Lang::Rust, true));
     }
 }

@@ -19,7 +19,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // Runs plugins for their authors, without a server.
     ("workbench", &["config", "hooks", "plugin_host"]),
     ("dnsmasq", &[]),
-    ("config", &["dnsmasq", "images", "render"]),
+    // Bindings of plugins are written in the words of the hooks.
+    ("config", &["dnsmasq", "hooks", "images", "render"]),
     ("telemetry", &[]),
     // A client of the admin plane: it knows wire types, never the store. `serve` and `dnsmasq config` run in this process.
     ("cli", &["app", "config", "dnsmasq", "render", "telemetry", "wire", "workbench"]),
@@ -28,6 +29,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 /// Packages that only one module may name, as its narrow place in the program.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("wasmtime", &["plugin_host"]),
+    ("jsonschema", &["plugin_host"]),
     ("sled", &["store"]),
     ("handlebars", &["render"]),
     ("axum", &["http"]),
@@ -38,7 +40,8 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("wit_component", &["plugin_host", "workbench"]),
     ("wit_parser", &["plugin_host", "workbench"]),
     ("clap", &["cli", "config"]),
-    ("reqwest", &["cli"]),
+    // The command line talks to the admin plane; plugins reach what they were granted.
+    ("reqwest", &["cli", "plugin_host"]),
     ("anyhow", &["app"]),
 ];
 

@@ -91,14 +91,17 @@ pub(crate) fn problems(config: &str) -> Vec<ConfigProblem> {
 fn read(written: &Written) -> (Vec<Rule>, Vec<ConfigProblem>) {
     let (mut rules, mut problems, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (index, value) in written.rules.iter().enumerate() {
-        let name = value["name"].as_str().map_or_else(|| format!("{}", index + 1), |name| format!("`{name}`"));
+        let name = value
+            .get("name")
+            .and_then(Value::as_str)
+            .map_or_else(|| format!("{}", index + 1), |name| format!("`{name}`"));
         let mut problem = |key: &str, message: String| {
             let key = if key.is_empty() { String::new() } else { format!("/{key}") };
             problems
                 .push(ConfigProblem { at: format!("/rules/{index}{key}"), message: format!("rule {name}: {message}") });
         };
         // Conditions first, as they say which of their keys is wrong.
-        if let Err(error) = Condition::deserialize(&value["when"]) {
+        if let Err(error) = Condition::deserialize(value.get("when").unwrap_or(&Value::Null)) {
             problem("when", format!("when: {error}"));
             continue;
         }

@@ -55,3 +55,8 @@ pub use plugin::Plugin;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The manual's recipes, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/src/plugins/recipes.md")]
+struct Recipes;

@@ -152,7 +152,7 @@ impl Subject {
             .map_err(|error| Error::Invalid(format!("what the server knows is no JSON: {error}")))?;
         let mut subject = Self { metadata: host.metadata()?, macs: host.macs.clone(), facts: BTreeMap::new() };
         for name in FACTS {
-            subject.learn(name, more["hardware"][name].as_str().unwrap_or_default());
+            subject.learn(name, more.pointer(&format!("/hardware/{name}")).and_then(Value::as_str).unwrap_or_default());
         }
         subject.learn("serial", &host.serial);
         subject.learn("uuid", &host.uuid);
@@ -217,7 +217,7 @@ fn is_value(pattern: &Pattern, value: &Value) -> bool {
 fn is_text(pattern: &Pattern, text: &str) -> bool {
     match pattern {
         Pattern::Text(pattern) => !text.trim().is_empty() && glob(pattern, &folded(text)),
-        Pattern::Value(value) => value.to_string() == text.trim(),
+        Pattern::Value(value) => serde_json::from_str::<Value>(text).is_ok_and(|text| text == *value),
         Pattern::MacPrefix(_) => false,
     }
 }

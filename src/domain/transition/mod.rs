@@ -4,7 +4,8 @@
 //! - only [`offer`] hands out a boot, and only when [`next_boot`] says so;
 //! - an order whose payload was delivered whole is never offered again, unless [`retry`] or [`set_states`] orders anew;
 //! - only the bootid of the current step finishes it, and only once;
-//! - nothing but [`set_states`] with the owner's explicit wish leads out of `finished`.
+//! - nothing but [`set_states`] with the owner's explicit wish, and [`order`] with the grant for it and a name that was never
+//!   used, leads out of `finished`.
 
 mod boot;
 mod edit;
@@ -14,14 +15,14 @@ mod report;
 
 use jiff::Timestamp;
 
-use super::{Actor, Event, EventKind, Host, PastBoot, PastOutcome, States};
+use super::{Actor, Event, EventKind, Host, OrderName, PastBoot, PastOutcome, States};
 
 pub use boot::{
     Activity, Ask, FetchRefused, HoldReason, NextBoot, Offer, deliver, next_boot, note_hold, offer, start_attempt,
 };
 pub use edit::{Edit, EditRefused, Inventory, InventoryRefused, MetadataEdit, edit, take_inventory};
 pub use known::{Registration, learn, register};
-pub use order::{RetryRefused, SetRefused, retry, set_states};
+pub use order::{Order, OrderRefused, RetryRefused, SetRefused, order, retry, set_states};
 pub use report::{FailRefused, FinishRefused, advance, fail, finish, finish_by_operator, finish_held};
 
 /// A changed host and the events that explain the change, numbered; there is at least one.
@@ -31,6 +32,8 @@ pub struct Change {
     pub host: Host,
     /// What happened.
     pub events: Vec<Event>,
+    /// The name of the order that it is. It is committed only if it was never used for this host, and is remembered for ever.
+    pub order: Option<OrderName>,
 }
 
 /// A change in the making.
@@ -39,11 +42,12 @@ struct Draft {
     events: Vec<Event>,
     actor: Actor,
     now: Timestamp,
+    order: Option<OrderName>,
 }
 
 impl Draft {
     fn of(host: &Host, actor: Actor, now: Timestamp) -> Self {
-        Self { host: host.clone(), events: Vec::new(), actor, now }
+        Self { host: host.clone(), events: Vec::new(), actor, now, order: None }
     }
 
     fn event(&mut self, kind: EventKind) {
@@ -87,7 +91,7 @@ impl Draft {
             Actor::Operator(_) => self.now,
             Actor::Machine | Actor::Plugin(_) | Actor::Server => self.now.max(self.host.changed_at),
         };
-        Change { host: self.host, events: self.events }
+        Change { host: self.host, events: self.events, order: self.order }
     }
 }
 

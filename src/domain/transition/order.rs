@@ -1,9 +1,9 @@
-//! Orders by people: the queue is replaced, or its current step is ordered anew.
+//! Orders by people and plugins: the queue is replaced, or its current step is ordered anew.
 
 use jiff::Timestamp;
 
 use super::{Change, Draft};
-use crate::domain::{Actor, EventKind, Host, PastOutcome, Stage, StateName, States};
+use crate::domain::{Actor, EventKind, Host, OrderName, PastOutcome, PluginName, Stage, StateName, States};
 
 /// Why the queue was not changed. The text names the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,8 +35,63 @@ pub fn set_states(
     }
     let mut draft = Draft::of(host, actor, now);
     draft.queue(to.clone(), PastOutcome::Superseded);
-    draft.event(EventKind::StatesSet { from: host.states.clone(), to, reinstall: leaves_finished, abort: aborts });
+    let from = host.states.clone();
+    draft.event(EventKind::StatesSet { from, to, reinstall: leaves_finished, abort: aborts, order: None });
     Ok(draft.done())
+}
+
+/// Why a plugin's order was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderRefused {
+    /// The host is finished, and the plugin may not order for such hosts.
+    #[error("{0} is finished: ordering for it needs the grant `reinstall`")]
+    Finished(String),
+    /// The host is finished, and the order has no name by which a repetition could be told.
+    #[error("{0} is finished: an order for it needs a name that was never used for it")]
+    Nameless(String),
+    /// An attempt is running.
+    #[error("{0} is being installed right now, and a plugin cannot give that up")]
+    AttemptRunning(String),
+}
+
+/// What a plugin orders.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// The new queue.
+    pub to: States,
+    /// The wish behind it. Whoever commits the change sees to it that it was never carried out for this host.
+    pub name: Option<OrderName>,
+    /// Whether the plugin may order for finished hosts.
+    pub reinstall: bool,
+}
+
+/// Replaces the queue on behalf of a plugin. None when the host has this queue already, which is no order.
+pub fn order(host: &Host, order: &Order, plugin: &PluginName, now: Timestamp) -> Result<Option<Change>, OrderRefused> {
+    let Order { to, name, reinstall } = order;
+    if *to == host.states {
+        return Ok(None);
+    }
+    let leaves_finished = host.states.is_finished();
+    if leaves_finished && !reinstall {
+        return Err(OrderRefused::Finished(host.label()));
+    }
+    if leaves_finished && name.is_none() {
+        return Err(OrderRefused::Nameless(host.label()));
+    }
+    if host.is_attempt_open() {
+        return Err(OrderRefused::AttemptRunning(host.label()));
+    }
+    let mut draft = Draft::of(host, Actor::Plugin(plugin.to_string()), now);
+    draft.queue(to.clone(), PastOutcome::Superseded);
+    draft.order = name.clone();
+    draft.event(EventKind::StatesSet {
+        from: host.states.clone(),
+        to: to.clone(),
+        reinstall: leaves_finished,
+        abort: false,
+        order: name.clone(),
+    });
+    Ok(Some(draft.done()))
 }
 
 /// Why a step was not ordered anew.

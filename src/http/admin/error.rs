@@ -90,6 +90,7 @@ fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
         }
         HostsError::RefusedByPlugin(_) => (StatusCode::CONFLICT, "refused_by_plugin"),
         HostsError::Store(StoreError::Conflict) => (StatusCode::CONFLICT, "host_changed"),
+        HostsError::Store(StoreError::OrderSpent) => (StatusCode::CONFLICT, "order_spent"),
         HostsError::Store(StoreError::Kv(KvError::Full { .. })) => (StatusCode::SERVICE_UNAVAILABLE, "store_full"),
         HostsError::Store(StoreError::Kv(_) | StoreError::Misnumbered { .. } | StoreError::Record { .. }) => {
             (StatusCode::SERVICE_UNAVAILABLE, "store_failed")

@@ -19,10 +19,11 @@ pub fn sentence(kind: &EventKind) -> String {
         EventKind::Failed { reason } => format!("failed: {reason}"),
         EventKind::Held { why } => format!("holds: {why}"),
         EventKind::CallRefused { call, why } => format!("/{call} was refused: {why}"),
-        EventKind::StatesSet { from, to, reinstall, abort } => {
+        EventKind::StatesSet { from, to, reinstall, abort, order } => {
             let again = if *reinstall { ", to be installed again" } else { "" };
             let gave_up = if *abort { ", giving up a running attempt" } else { "" };
-            format!("states: {from} -> {to}{again}{gave_up}")
+            let name = order.as_ref().map(|name| format!(", as order {name}")).unwrap_or_default();
+            format!("states: {from} -> {to}{again}{gave_up}{name}")
         }
         EventKind::Retried { state } => format!("{state} was ordered anew"),
         EventKind::HostnameSet { from, to } => format!("name: {} -> {}", name(from), name(to)),

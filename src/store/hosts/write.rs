@@ -69,7 +69,7 @@ impl Store {
     }
 
     /// Writes a change that was made from `before`, with its events and whatever the indexes need. `Conflict` if the
-    /// host is another by now.
+    /// host is another by now, `OrderSpent` if the change is an order whose name was used for this host before.
     pub async fn commit(&self, before: &Host, change: Change) -> Result<Host, StoreError> {
         check_numbers(before.id, before.event_count, &change)?;
         let after = &change.host;
@@ -78,6 +78,10 @@ impl Store {
             true => None,
             false => Some(record::encode_cold(after).map_err(unreadable(&keys::cold(after.id)))?),
         };
+        // In the very commit of the order: neither can be durable without the other.
+        let spent = change.order.as_ref().map(|name| {
+            (keys::spent_order(before.id, name), record::encode_spent_order(name, change.host.event_count))
+        });
         for _ in 0..MOST_TRIES {
             let mut commit = Commit::default();
             self.guard_version(&mut commit, before).await?;
@@ -86,10 +90,17 @@ impl Store {
                 commit.put(keys::cold(after.id), cold.clone());
             }
             commit.put(keys::hot(after.id), record::encode_hot(after));
+            if let Some((key, value)) = &spent {
+                commit.guard(key.clone(), Revision::ZERO);
+                commit.put(key.clone(), value.clone());
+            }
             self.put_events(&mut commit, &change.events).await?;
             match self.kv.commit(commit).await? {
                 Outcome::Committed(_) => return Ok(change.host),
                 Outcome::Conflict(key) if key == keys::hot(before.id) => return Err(StoreError::Conflict),
+                Outcome::Conflict(key) if spent.as_ref().is_some_and(|(spent, _)| *spent == key) => {
+                    return Err(StoreError::OrderSpent);
+                }
                 // Another host entered or left an index entry of this one.
                 Outcome::Conflict(_) => {}
             }
