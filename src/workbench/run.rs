@@ -91,7 +91,8 @@ impl Bench {
             name: self.manifest.name.to_string(),
             origin: self.component.display().to_string(),
             bytes: self.bytes.clone(),
-            grants: self.manifest.grant.interfaces(),
+            imports: self.manifest.grant.interfaces(),
+            grants: self.manifest.grant.core(),
             config,
         };
         self.host.load(component).await
