@@ -19,6 +19,7 @@ mod plan;
 mod plugins;
 mod progress;
 mod report;
+mod roster;
 mod transition;
 
 use std::sync::Arc;
@@ -45,6 +46,9 @@ pub use hosts::{
 pub use images::RemoveRefused;
 pub use plugins::ApproveRefused;
 pub use progress::{FileProgress, HostProgress};
+pub use roster::{
+    Installation, Installed, Kept, Member, Reach, Reload, Reloaded, Roster, RosterError,
+};
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
 pub use transition::TransitionRefused;
 
