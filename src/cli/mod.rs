@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 23] = [
+        let paths: [&[&str]; 25] = [
             &[],
             &["deploy"],
             &["host"],
@@ -192,6 +192,8 @@ mod tests {
             &["plugin"],
             &["plugin", "new"],
             &["plugin", "build"],
+            &["plugin", "check"],
+            &["plugin", "test"],
             &["dnsmasq", "config"],
         ];
         let helps = paths.map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path)));

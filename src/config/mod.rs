@@ -245,8 +245,11 @@ impl Config {
         let data_dir = data_dir(args, &files, around).0;
         let in_data = data_dir.join(PLUGINS_D);
         let beside = folder.map(|folder| folder.join(PLUGINS_D));
-        let folders: Vec<PathBuf> =
-            beside.iter().cloned().chain([in_data.clone()].into_iter().filter(|dir| Some(dir) != beside.as_ref())).collect();
+        let folders: Vec<PathBuf> = beside
+            .iter()
+            .cloned()
+            .chain([in_data.clone()].into_iter().filter(|dir| Some(dir) != beside.as_ref()))
+            .collect();
         let problems = files.read_installed(&folders);
         let plugins_d = beside.filter(|dir| main.is_some() && may_write(dir)).unwrap_or(in_data);
         let mut checks = Checks { files: &files, problems };
@@ -301,11 +304,7 @@ impl Checks<'_> {
             templates_dir: folder(&args.templates_dir, &raw.templates_dir, "templates"),
             plugins_dir: folder(&args.plugins_dir, &raw.plugins_dir, "plugins"),
             ipxe_dir: args.ipxe_dir.as_ref().map(here).or_else(|| raw.ipxe_dir.clone()),
-            missing_data_dir: if !is_named || args.init {
-                MissingDataDir::Create
-            } else {
-                MissingDataDir::Refuse
-            },
+            missing_data_dir: if !is_named || args.init { MissingDataDir::Create } else { MissingDataDir::Refuse },
             data_dir,
             listen: args.listen.or(raw.listen).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 5000).into()),
             public_url: args.public_url.clone().or_else(|| self.public_url()),

@@ -6,8 +6,8 @@
 //! does not start.
 //!
 //! In reading order: `engine` compiles and keeps the clock, `sandbox` is one call, `imports` is what guests may ask, `load` and
-//! `about` turn a file into something callable, `convert` translates, `plugin` is what the core calls (`broken` where there is
-//! nothing to call), `host` is the way in; `recording` is a call as data.
+//! `about` turn a file into something callable, `schema` holds configurations to what it says, `convert` translates, `plugin`
+//! is what the core calls (`broken` where there is nothing to call), `recording` is a call as data, `host` is the way in.
 mod about;
 mod broken;
 mod contract;
@@ -19,9 +19,11 @@ mod load;
 mod plugin;
 mod recording;
 mod sandbox;
+mod schema;
 
 pub use broken::BrokenPlugin;
 pub use engine::{Allocation, EngineError};
 pub use host::{Component, PluginHost};
 pub use load::{Interface, LoadError};
 pub use recording::{Diverged, ImportCall, RECORDING_FORMAT, RecordedAnswer, RecordedCall, Recording, Tape};
+pub use schema::{BadSchema, SchemaProblem, schema_problems};

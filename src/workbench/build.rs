@@ -1,5 +1,6 @@
-//! From a plugin's folder to a component, with nothing but the language's own compiler: `wit-component` makes components of
-//! core modules. Panic messages hold no paths of this machine, so that a plugin is the same wherever it is built.
+//! From a plugin's folder to a component. Rust needs nothing but its own compiler: `wit-component` makes components of core
+//! modules. The other languages are in `lang`. Panic messages hold no paths of this machine, so that a plugin is the same
+//! wherever it is built.
 use std::env;
 use std::fs;
 use std::io;
@@ -9,7 +10,8 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 
 use super::component::{Inspected, NotAComponent, inspect};
-use super::manifest::{Lang, Manifest, ManifestError};
+use super::lang::{self, LangError};
+use super::manifest::{Manifest, ManifestError};
 
 /// What plugins are compiled for.
 const TARGET: &str = "wasm32-unknown-unknown";
@@ -60,9 +62,9 @@ pub enum BuildError {
     /// The component cannot be looked into.
     #[error(transparent)]
     Component(#[from] NotAComponent),
-    /// A language whose tools are not at hand.
-    #[error("`kiwispray plugin build` does not build {0} plugins yet: its SDK's README says how")]
-    Language(Lang),
+    /// A plugin in JavaScript or Python.
+    #[error(transparent)]
+    Lang(#[from] LangError),
     /// A file.
     #[error("{}: {error}", path.display())]
     File {
@@ -80,9 +82,9 @@ pub enum BuildError {
 /// Why it was not built.
 pub fn build(folder: &Path) -> Result<Built, BuildError> {
     let manifest = Manifest::read(folder)?;
-    let bytes = match manifest.lang {
-        Lang::Rust => rust(folder)?,
-        Lang::Js | Lang::Python => return Err(BuildError::Language(manifest.lang)),
+    let bytes = match lang::make(manifest.lang) {
+        Some(make) => lang::build(folder, &manifest, make)?,
+        None => rust(folder)?,
     };
     let component = inspect(&bytes)?;
     let path = manifest.component(folder);

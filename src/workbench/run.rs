@@ -1,4 +1,5 @@
 //! Runs a plugin against written cases, on the real plugin host in this process.
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,11 +10,11 @@ use serde_json::{Map, Value};
 
 use super::case::{Asked, Case, Expect};
 use super::compare::{differences, unequal};
-use super::manifest::{Manifest, ManifestError};
+use super::manifest::{Manifest, ManifestError, WantedGrant};
 use super::said::Said;
 use super::world::World;
 use crate::hooks::{Call, Hook, HookError, Plugin, Reply, Run};
-use crate::plugin_host::{Component, EngineError, LoadError, PluginHost};
+use crate::plugin_host::{Component, EngineError, Interface, LoadError, PluginHost};
 
 /// What decisions, events and jobs have, as in the server.
 const DECISION: Duration = Duration::from_millis(200);
@@ -25,7 +26,8 @@ const SCHEDULE: Duration = Duration::from_secs(60);
 pub struct Bench {
     host: PluginHost,
     world: Arc<World>,
-    manifest: Manifest,
+    /// None for a component without a folder.
+    manifest: Option<Manifest>,
     component: PathBuf,
     bytes: Vec<u8>,
 }
@@ -35,14 +37,22 @@ pub struct Bench {
 pub struct Report {
     /// The case's name.
     pub name: String,
-    /// The hook that was asked.
-    pub hook: Hook,
+    /// The name of the hook that was asked.
+    pub hook: String,
     /// Where it came out otherwise than expected; none: it passed.
     pub differences: Vec<String>,
     /// What the plugin noted.
     pub notes: Vec<String>,
     /// How long the call took.
     pub took: Duration,
+}
+
+impl Report {
+    /// Whether everything came out as expected.
+    #[must_use]
+    pub fn has_passed(&self) -> bool {
+        self.differences.is_empty()
+    }
 }
 
 /// Why a plugin cannot be put on the bench.
@@ -72,36 +82,81 @@ impl Bench {
     pub fn new(folder: &Path) -> Result<Self, BenchError> {
         let manifest = Manifest::read(folder)?;
         let path = manifest.component(folder);
+        Self::with(Some(manifest), path)
+    }
+
+    /// Puts a component on the bench that has no folder.
+    ///
+    /// # Errors
+    /// It cannot be read, or nothing runs here.
+    pub(super) fn of_file(path: &Path) -> Result<Self, BenchError> {
+        Self::with(None, path.to_owned())
+    }
+
+    fn with(manifest: Option<Manifest>, path: PathBuf) -> Result<Self, BenchError> {
         let bytes = fs::read(&path).map_err(|error| BenchError::NotBuilt { path: path.clone(), error })?;
         let world = Arc::new(World::default());
         let host = PluginHost::new(Arc::clone(&world) as _)?;
         Ok(Self { host, world, manifest, component: path, bytes })
     }
 
-    /// Loads the plugin with a configuration; none: the example of its `plugin.toml`.
+    /// Loads the plugin with a configuration (none: the example of its `plugin.toml`) and the grants that it wants.
     ///
     /// # Errors
     /// Why the server would not take it.
     pub async fn load(&self, config: Option<&Map<String, Value>>) -> Result<Arc<dyn Plugin>, LoadError> {
-        let config = match config {
-            Some(config) => Value::Object(config.clone()),
-            None => serde_json::to_value(&self.manifest.config).unwrap_or_default(),
-        };
+        self.load_granted(config, self.grant().interfaces()).await
+    }
+
+    pub(super) async fn load_granted(
+        &self,
+        config: Option<&Map<String, Value>>,
+        imports: BTreeSet<Interface>,
+    ) -> Result<Arc<dyn Plugin>, LoadError> {
+        let name = self.manifest.as_ref().map_or_else(|| "plugin".to_owned(), |manifest| manifest.name.to_string());
         let component = Component {
-            name: self.manifest.name.to_string(),
+            name,
             origin: self.component.display().to_string(),
             bytes: self.bytes.clone(),
-            imports: self.manifest.grant.interfaces(),
-            grants: self.manifest.grant.core(),
-            config,
+            imports,
+            grants: self.grant().core(),
+            config: config.map_or_else(|| self.example(), |config| Value::Object(config.clone())),
         };
         self.host.load(component).await
+    }
+
+    fn grant(&self) -> WantedGrant {
+        self.manifest.as_ref().map(|manifest| manifest.grant.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.component
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The example of a configuration; an empty one if there is none.
+    pub(super) fn example(&self) -> Value {
+        let example = self.manifest.as_ref().and_then(|manifest| serde_json::to_value(&manifest.config).ok());
+        example.unwrap_or_else(|| Value::Object(Map::new()))
     }
 
     /// Runs a case.
     pub async fn run(&self, case: &Case) -> Report {
         let hook = case.asked.hook();
-        let report = |differences, notes, took| Report { name: case.name.clone(), hook, differences, notes, took };
+        let report = |differences, notes, took| Report {
+            name: case.name.clone(),
+            hook: hook.to_string(),
+            differences,
+            notes,
+            took,
+        };
         let plugin = match self.load(case.config.as_ref()).await {
             Ok(plugin) => plugin,
             Err(error) => return report(vec![format!("it does not load: it {error}")], Vec::new(), Duration::ZERO),

@@ -58,11 +58,36 @@ const RUST_MANIFESTS: &[Skeleton] = &[
     Skeleton { to: "Cargo.lock", text: include_str!("../../plugins/Cargo.lock"), kind: Kind::Copy },
 ];
 
+const JS: &[Skeleton] = templates!(
+    "sdk/js/template/":
+    ".gitignore", "README.md", "cases/passes.json", "cases/waits.json", "package.json", "plugin.js", "plugin.test.js",
+    "plugin.toml",
+);
+const JS_README: &[Skeleton] = copied!("sdk/js/" => "kiwispray/": "README.md");
+const JS_SDK: &[Skeleton] = copied!(
+    "sdk/js/" => "":
+    "kiwispray/answers.js", "kiwispray/core.js", "kiwispray/errors.js", "kiwispray/hooks.js",
+    "kiwispray/index.js", "kiwispray/install.js", "kiwispray/shims.js", "kiwispray/testing.js", "kiwispray/text.js",
+    "kiwispray/values.js",
+);
+
+const PYTHON: &[Skeleton] = templates!(
+    "sdk/python/template/":
+    ".gitignore", "README.md", "cases/passes.json", "cases/waits.json", "plugin.py", "plugin.toml", "test_plugin.py",
+);
+const PYTHON_README: &[Skeleton] = copied!("sdk/python/" => "kiwispray/": "README.md");
+const PYTHON_SDK: &[Skeleton] = copied!(
+    "sdk/python/" => "":
+    "kiwispray/__init__.py", "kiwispray/answers.py", "kiwispray/core.py", "kiwispray/entry.py",
+    "kiwispray/errors.py", "kiwispray/hooks.py", "kiwispray/shims.py", "kiwispray/testing.py", "kiwispray/values.py",
+);
+
 /// All files of a new plugin in a language.
 fn skeleton(lang: Lang) -> &'static [&'static [Skeleton]] {
     match lang {
         Lang::Rust => &[CONTRACT, RUST, RUST_SDK, RUST_MANIFESTS],
-        Lang::Js | Lang::Python => &[],
+        Lang::Js => &[CONTRACT, JS, JS_SDK, JS_README],
+        Lang::Python => &[CONTRACT, PYTHON, PYTHON_SDK, PYTHON_README],
     }
 }
 
@@ -72,9 +97,6 @@ pub enum ScaffoldError {
     /// Something stands there.
     #[error("{} is there already: choose another name, or another folder", .0.display())]
     Exists(PathBuf),
-    /// There is no template.
-    #[error("there is no template for {0} plugins in this version")]
-    Language(Lang),
     /// A file.
     #[error("{} cannot be written: {error}", path.display())]
     File {
@@ -90,10 +112,6 @@ pub enum ScaffoldError {
 /// # Errors
 /// It is there already, or cannot be written.
 pub fn scaffold(folder: &Path, name: &PluginName, lang: Lang) -> Result<(), ScaffoldError> {
-    let files = skeleton(lang);
-    if files.is_empty() {
-        return Err(ScaffoldError::Language(lang));
-    }
     let written = |path: &Path, result: io::Result<()>| {
         result.map_err(|error| ScaffoldError::File { path: path.to_owned(), error })
     };
@@ -103,7 +121,7 @@ pub fn scaffold(folder: &Path, name: &PluginName, lang: Lang) -> Result<(), Scaf
         }
         made => written(folder, made)?,
     }
-    for file in files.iter().copied().flatten() {
+    for file in skeleton(lang).iter().copied().flatten() {
         let path = folder.join(file.to);
         if let Some(parent) = path.parent() {
             written(parent, fs::create_dir_all(parent))?;
@@ -157,17 +175,23 @@ mod tests {
 
     #[test]
     fn the_whole_sdk_and_the_whole_template_come_out_of_the_program() {
-        let written = written(Lang::Rust);
-        let prefixed = |folder: &str, prefix: &str| -> BTreeSet<String> {
-            files(folder).into_iter().map(|file| format!("{prefix}{file}")).collect()
-        };
-        let wanted = [
-            prefixed("sdk/wit", "sdk/wit/"),
-            prefixed("sdk/rust/src", "sdk/rust/src/"),
-            prefixed("sdk/rust/template", ""),
-        ];
-        let missing: Vec<_> = wanted.iter().flatten().filter(|file| !written.contains(*file)).collect();
-        assert!(missing.is_empty(), "not in the list of scaffold.rs: {missing:?}");
+        for (lang, folder, sdk, to) in [
+            (Lang::Rust, "sdk/rust", "sdk/rust/src", "sdk/rust/src/"),
+            (Lang::Js, "sdk/js", "sdk/js/kiwispray", "kiwispray/"),
+            (Lang::Python, "sdk/python", "sdk/python/kiwispray", "kiwispray/"),
+        ] {
+            let written = written(lang);
+            let prefixed = |folder: &str, prefix: &str| -> BTreeSet<String> {
+                files(folder).into_iter().map(|file| format!("{prefix}{file}")).collect()
+            };
+            let template = prefixed(&format!("{folder}/template"), "");
+            let wanted = [prefixed("sdk/wit", "sdk/wit/"), prefixed(sdk, to), template];
+            // Python leaves its own files beside modules that were run.
+            let missing: Vec<_> = (wanted.iter().flatten())
+                .filter(|file| !file.contains("__pycache__") && !written.contains(*file))
+                .collect();
+            assert!(missing.is_empty(), "not in the list of scaffold.rs: {missing:?}");
+        }
     }
 
     #[test]

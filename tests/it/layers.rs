@@ -31,6 +31,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 /// Packages that only one module may name, as its narrow place in the program.
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("wasmtime", &["plugin_host"]),
+    ("jsonschema", &["plugin_host"]),
     ("sled", &["store"]),
     ("handlebars", &["render"]),
     ("axum", &["http"]),

@@ -18,4 +18,5 @@ mod support;
 mod peer;
 
 mod bios;
+mod image_select;
 mod webhook;

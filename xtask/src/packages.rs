@@ -28,12 +28,18 @@ impl Purpose {
         match self {
             Purpose::Test => &[
                 "busybox-static",
+                "curl",
                 "dnsmasq-base",
                 "iproute2",
                 "ipxe",
                 "ipxe-qemu",
+                "libvirt-clients",
+                "libvirt-daemon",
+                "libvirt-daemon-driver-qemu",
                 "mtools",
                 "ovmf",
+                "python3-libvirt",
+                "python3-venv",
                 "qemu-system-x86",
                 "seabios",
                 "tcpdump",

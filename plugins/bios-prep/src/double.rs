@@ -40,7 +40,7 @@ impl Bench {
         Self(Rc::new(RefCell::new(Double {
             uuid: UUID.to_uppercase(),
             serial: "S7".into(),
-            power: "On".into(),
+            power: "Off".into(),
             attributes,
             pending: Map::new(),
             obeys: true,

@@ -22,7 +22,7 @@ use crate::work::Occasion;
 
 /// Takes what is under way further.
 const APPLY: &str = "apply";
-const APPLY_PERIOD_S: u32 = 15;
+const APPLY_PERIOD_S: u32 = 10;
 /// Finds hosts that no event told of: the profiles themselves have changed.
 const LOOK: &str = "look";
 const LOOK_PERIOD_S: u32 = 600;
@@ -85,11 +85,14 @@ impl Plugin for BiosPrep {
             return Ok(PASS);
         };
         let why = format!("profile `{}` version {} is not in force", profile.name, profile.version.0);
-        let text = match redfish.url(&Subject::of(&request.host)?) {
-            Ok(_) => work::progress(request.host.id)?,
-            Err(missing) => missing,
+        let known = Subject::of(&request.host)?;
+        let (text, patch) = match redfish.url(&known) {
+            Ok(_) => work::progress(request.host.id, &known)?,
+            Err(missing) => (missing, None),
         };
-        Ok(hold(format!("BIOS settings are being applied: {text}")).again_after_ms(AGAIN_MS).because(why))
+        let mut wait = hold(format!("BIOS settings are being applied: {text}")).again_after_ms(AGAIN_MS).because(why);
+        wait.patch = patch;
+        Ok(wait)
     }
 
     fn event(event: Event) -> Result<(), Error> {

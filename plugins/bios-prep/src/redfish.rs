@@ -182,6 +182,11 @@ impl System {
         self.bmc.send("PATCH", &self.link, Some(&body), etag.as_deref()).map(|_| ())
     }
 
+    /// Whether the machine is switched off.
+    pub(crate) fn is_off(&self) -> bool {
+        is_off(&self.document)
+    }
+
     /// Starts the machine, or starts it again.
     ///
     /// # Errors
@@ -273,11 +278,14 @@ fn swapped(mut bytes: [u8; 16]) -> [u8; 16] {
     bytes
 }
 
+fn is_off(system: &Value) -> bool {
+    at(system, "/PowerState") == "Off"
+}
+
 fn reset_type(system: &Value) -> Result<&'static str, Trouble> {
-    let is_off = at(system, "/PowerState") == "Off";
     // The machine waits in its boot script: there is nothing to shut down gracefully.
     let wanted: &[&'static str] =
-        if is_off { &["On", "ForceOn"] } else { &["ForceRestart", "PowerCycle", "GracefulRestart"] };
+        if is_off(system) { &["On", "ForceOn"] } else { &["ForceRestart", "PowerCycle", "GracefulRestart"] };
     let allowed = at(system, "/Actions/#ComputerSystem.Reset/ResetType@Redfish.AllowableValues").as_array();
     let is_allowed = |kind: &&'static str| allowed.is_none_or(|allowed| allowed.iter().any(|value| value == *kind));
     let kind = wanted.iter().copied().find(is_allowed);
@@ -288,13 +296,12 @@ fn reset_type(system: &Value) -> Result<&'static str, Trouble> {
 fn refusal(response: &Response) -> String {
     let body: Value = response.json().unwrap_or_default();
     let error = at(&body, "/error");
-    let info = |message: &Value| {
-        at(message, "/Message").as_str().or_else(|| at(message, "/MessageId").as_str()).map(str::to_owned)
-    };
-    let extended: Vec<String> =
-        at(error, "/@Message.ExtendedInfo").as_array().into_iter().flatten().filter_map(info).collect();
-    let general = at(error, "/message").as_str().unwrap_or_default();
-    let said = if extended.is_empty() { general.to_owned() } else { extended.join("; ") };
+    let infos = at(error, "/@Message.ExtendedInfo").as_array().map(Vec::as_slice).unwrap_or_default();
+    let all = |key: &str| infos.iter().filter_map(|info| at(info, key).as_str()).collect::<Vec<_>>().join("; ");
+    let general = at(error, "/message").as_str().unwrap_or_default().to_owned();
+    // Some give their messages' names only; then the general sentence says more.
+    let said =
+        [all("/Message"), general, all("/MessageId")].into_iter().find(|said| !said.is_empty()).unwrap_or_default();
     let access = if matches!(response.status, 401 | 403) { " (user and password stand in the grant)" } else { "" };
     words(&format!("the BMC answers {}{access} {said}", response.status))
 }

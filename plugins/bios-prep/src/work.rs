@@ -1,8 +1,9 @@
 //! What is under way over Redfish: one entry in kv per host, taken one small step further per run.
 //!
-//! The invariant: a machine is reset only if the host, read anew just before, still owes its settings: it is about to
-//! install, has not begun, and its metadata does not say that it is done. Every step may be repeated: an entry that was not
-//! written after a step only makes the step happen again.
+//! The invariant: a machine is reset only if the host, read anew just before, still owes its settings (it is about to
+//! install, has not begun, and its metadata does not say that it is done), and if it does nothing else: it is switched off,
+//! or has asked what to boot since the order and was told to wait. Every step may be repeated: an entry that was not written
+//! after a step only makes the step happen again.
 use std::time::Duration;
 
 use kiwispray_sdk::ask::hosts::HostsError;
@@ -11,11 +12,14 @@ use kiwispray_sdk::ask::{self, Level};
 use kiwispray_sdk::select::Subject;
 use kiwispray_sdk::{Error, KnownHost, Patch};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::profile::{Config, Prepare, Profile, Redfish};
 use crate::redfish::{Bmc, System, Trouble};
 
 const PREFIX: &str = "work/";
+/// Metadata of a machine that was told to wait: since which order.
+const WAITING: &str = "bios.waiting";
 /// Entries of one listing.
 const LIST_MOST: u32 = 1_000;
 /// A reset takes effect seconds later.
@@ -38,6 +42,8 @@ pub(crate) struct Work {
     /// The profile it gets, and its version.
     profile: String,
     version: String,
+    /// When it was ordered: what the machine did before does not count.
+    began_ms: u64,
     step: Step,
     /// When the step began.
     since_ms: u64,
@@ -52,9 +58,9 @@ pub(crate) struct Work {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Step {
-    /// Compare the settings, and give the BIOS those that differ.
+    /// Compare the settings, give the BIOS those that differ, and boot the network next.
     Compare,
-    /// Boot the network next, and reset.
+    /// Reset, as soon as that disturbs nothing. A machine that starts again by itself needs none.
     Reset,
     /// Wait until the settings are as wanted.
     Poll,
@@ -78,6 +84,7 @@ impl Work {
         Self {
             profile: profile.name.clone(),
             version: profile.version.0.clone(),
+            began_ms: now_ms,
             step: Step::Compare,
             since_ms: now_ms,
             due_ms: now_ms,
@@ -87,11 +94,16 @@ impl Work {
         }
     }
 
+    /// Whether the machine has been told to wait since this began: then a reset takes nothing from anybody.
+    fn is_waited_for(&self, subject: &Subject) -> bool {
+        subject.metadata(WAITING).and_then(Value::as_u64) == Some(self.began_ms)
+    }
+
     /// Where it stands, for the console.
     fn words(&self) -> String {
         let step = match self.step {
             Step::Compare => "comparing the settings",
-            Step::Reset => "the machine is about to start again",
+            Step::Reset => "they are made when the machine starts again",
             Step::Poll => "waiting until they are in force",
             Step::Stuck => "given up; order again to begin anew",
             Step::Installing | Step::PutBack => "done",
@@ -103,13 +115,15 @@ impl Work {
     }
 }
 
-/// Where a host's preparation stands, in words for its console. Works in hooks that decide.
+/// Where a host's preparation stands, in words for its console, and what is to be noted of a machine that is told to wait.
+/// Works in hooks that decide.
 ///
 /// # Errors
 /// kv cannot be read.
-pub(crate) fn progress(host: u64) -> Result<String, Error> {
-    let work: Option<Work> = kv::get_json(&key(host))?;
-    Ok(work.map_or_else(|| "about to begin".to_owned(), |work| work.words()))
+pub(crate) fn progress(host: u64, subject: &Subject) -> Result<(String, Option<Patch>), Error> {
+    let Some(work) = kv::get_json::<Work>(&key(host))? else { return Ok(("about to begin".to_owned(), None)) };
+    let patch = (!work.is_waited_for(subject)).then(|| Patch::default().set(WAITING, work.began_ms));
+    Ok((work.words(), patch))
 }
 
 /// Why a host is looked at.
@@ -238,7 +252,8 @@ fn prepare(
     let system = Bmc::at(redfish.url(subject)?)?.system(&host.uuid, &host.serial)?;
     let bios = system.bios()?;
     let differing = bios.differing(&redfish.attributes)?;
-    if differing.is_empty() && work.step != Step::Reset {
+    // A machine that is off has to be started in any case.
+    if differing.is_empty() && (work.step != Step::Reset || !system.is_off()) {
         note(host, profile)?;
         return Ok(if profile.put_back.is_some() { Next::Go(Step::Installing, INSTALLING_MS) } else { Next::Done });
     }
@@ -250,6 +265,7 @@ fn prepare(
         }
         Step::Compare => {
             system.set(&bios, &differing)?;
+            system.boot_network_once()?;
             Ok(Next::Go(Step::Reset, 0))
         }
         Step::Reset => reset(config, host, &system, work),
@@ -266,7 +282,6 @@ fn prepare(
 
 /// The one place that resets a machine.
 fn reset(config: &Config, host: &KnownHost, system: &System, work: &mut Work) -> Result<Next, Trouble> {
-    system.boot_network_once()?;
     let unknown = |error: &dyn std::fmt::Debug| Trouble::from(format!("the host cannot be read: {error:?}"));
     let now = ask::hosts::get(host.id).map_err(|error| unknown(&error))?;
     let subject = Subject::of(&now).map_err(|error| unknown(&error))?;
@@ -274,6 +289,9 @@ fn reset(config: &Config, host: &KnownHost, system: &System, work: &mut Work) ->
         Some((profile, _)) if profile.name == work.profile && profile.version.0 == work.version => {}
         // The next step finds out what is true now.
         Some(_) | None => return Ok(Next::Wait(0)),
+    }
+    if !system.is_off() && !work.is_waited_for(&subject) {
+        return Ok(Next::Wait(POLL_MS));
     }
     system.reset()?;
     work.resets = work.resets.saturating_add(1);
@@ -299,7 +317,8 @@ pub(crate) fn note(host: &KnownHost, profile: &Profile) -> Result<(), String> {
         let patch = Patch::default()
             .set("bios.profile", profile.name.clone())
             .set("bios.version", profile.version.0.clone())
-            .unset("bios.error");
+            .unset("bios.error")
+            .unset(WAITING);
         match ask::hosts::apply(&host, patch) {
             Ok(_) => return Ok(()),
             Err(HostsError::Conflict(_)) => match ask::hosts::get(host.id) {
@@ -332,7 +351,7 @@ fn show(host: &KnownHost, work: &mut Work, error: Option<String>) {
     }
 }
 
-fn list(attributes: &serde_json::Map<String, serde_json::Value>) -> String {
+fn list(attributes: &Map<String, Value>) -> String {
     let wanted: Vec<String> = attributes.iter().take(5).map(|(name, value)| format!("{name} is not {value}")).collect();
     wanted.join(", ")
 }

@@ -21,6 +21,10 @@ fn step(core: &Core) -> Option<Step> {
     core.entry_now(&key(7)).map(|work| serde_json::from_slice::<Work>(&work).unwrap().step)
 }
 
+fn words(core: &Core) -> String {
+    core.run(|| progress(7, &Subject::of(&core.host_now(7).unwrap()).unwrap())).unwrap().0
+}
+
 fn bios(core: &Core) -> Value {
     core.host_now(7).unwrap().metadata().unwrap()["bios"].clone()
 }
@@ -33,7 +37,7 @@ fn settings_are_made_in_small_steps_and_the_disk_is_put_back_after_the_installat
     run_at(&core, 0);
     assert_eq!((step(&core), bench.0.borrow().pending.len()), (Some(Step::Reset), 1));
     assert_eq!(run_at(&core, 1), Some(AFTER_RESET_MS));
-    assert_eq!(bench.0.borrow().resets, ["PowerCycle"]);
+    assert_eq!(bench.0.borrow().resets, ["On"]);
     assert_eq!(bench.0.borrow().boot, ("Pxe".to_owned(), "Once".to_owned()));
     assert_eq!(bios(&core), Value::Null);
     run_at(&core, 10_000);
@@ -60,6 +64,52 @@ fn a_machine_that_has_its_settings_is_not_reset() {
     run_at(&core, 0);
     assert_eq!(bios(&core)["profile"], "r750");
     assert!(core.requests().iter().all(|request| request.method == "GET"));
+}
+
+#[test]
+fn a_machine_that_runs_is_reset_only_when_it_has_asked_and_waits() {
+    let bench = Bench::new();
+    bench.0.borrow_mut().power = "On".into();
+    let core = bench.core(ordered("R750", "web")).now_ms(500);
+    begin(&core);
+    for now_ms in [500, 501, 6_000, 12_000] {
+        run_at(&core, now_ms);
+    }
+    assert_eq!((step(&core), bench.0.borrow().resets.len()), (Some(Step::Reset), 0));
+    // What it was told before an earlier order does not count.
+    let host = |waiting: u64| KnownHost {
+        metadata: json!({"bmc": {"url": "https://bmc"}, "bios": {"waiting": waiting}}).to_string(),
+        ..core.host_now(7).unwrap()
+    };
+    let core = core.clone().host(host(499));
+    run_at(&core, 20_000);
+    assert!(bench.0.borrow().resets.is_empty());
+    let subject = Subject::of(&core.host_now(7).unwrap()).unwrap();
+    let (_, patch) = core.clone().deciding().run(|| progress(7, &subject)).unwrap();
+    assert_eq!(patch, Some(Patch::default().set("bios.waiting", 500)));
+    let core = core.clone().host(host(500));
+    let subject = Subject::of(&core.host_now(7).unwrap()).unwrap();
+    assert_eq!(core.run(|| progress(7, &subject)).unwrap().1, None, "once is enough");
+    run_at(&core, 30_000);
+    assert_eq!(bench.0.borrow().resets, ["PowerCycle"]);
+    run_at(&core, 40_000);
+    assert_eq!(bios(&core), json!({"profile": "r750", "version": "2"}));
+}
+
+#[test]
+fn a_machine_that_starts_again_by_itself_is_not_reset() {
+    let bench = Bench::new();
+    bench.0.borrow_mut().power = "On".into();
+    let core = bench.core(ordered("R750", "web"));
+    begin(&core);
+    run_at(&core, 0);
+    run_at(&core, 1);
+    let mut double = bench.0.borrow_mut();
+    let mut pending = std::mem::take(&mut double.pending);
+    double.attributes.append(&mut pending);
+    drop(double);
+    run_at(&core, 60_000);
+    assert_eq!((bios(&core)["profile"].clone(), bench.0.borrow().resets.len()), (json!("r750"), 0));
 }
 
 /// Everything that must keep a machine from being reset, happening just before the reset.
@@ -95,10 +145,10 @@ fn a_host_that_begins_while_its_bmc_answers_is_not_reset() {
     let core = bench.core(ordered("R750", "web"));
     begin(&core);
     run_at(&core, 0);
-    // The boot override is the last thing before the reset: the host changes under it.
+    // Reading the BIOS is the last thing before the reset: the host changes under it.
     let (double, other) = (bench.0.clone(), core.clone());
     let core = core.http(move |request| {
-        if request.method == "PATCH" {
+        if request.url.ends_with("/firmware") {
             let _ = other.clone().host(KnownHost { attempts: 1, ..other.host_now(7).unwrap() });
         }
         double.borrow_mut().answer(request)
@@ -117,7 +167,7 @@ fn what_a_bmc_refuses_is_shown_once_tried_again_and_cleared() {
     begin(&core);
     assert_eq!(run_at(&core, 0), Some(BACKOFF_FIRST_MS));
     assert!(bios(&core)["error"].as_str().unwrap().contains("Turbo is read-only"));
-    assert!(core.run(|| progress(7)).unwrap().contains("Turbo is read-only"));
+    assert!(words(&core).contains("Turbo is read-only"));
     assert_eq!(run_at(&core, 5_000), Some(2 * BACKOFF_FIRST_MS));
     assert_eq!(core.applied().len(), 1, "the same words are not written again");
     bench.0.borrow_mut().refuses = None;
@@ -150,7 +200,8 @@ fn an_unreachable_bmc_is_asked_less_and_less_often_and_again_when_its_address_ch
 fn a_bios_that_does_not_obey_is_given_up_after_three_resets_until_the_next_order() {
     let bench = Bench::new();
     bench.0.borrow_mut().obeys = false;
-    let core = bench.core(ordered("R750", "web"));
+    let waiting = r#"{"bmc":{"url":"https://bmc"},"bios":{"waiting":0}}"#;
+    let core = bench.core(KnownHost { metadata: waiting.into(), ..ordered("R750", "web") });
     begin(&core);
     let mut now_ms = 0;
     for _ in 0..2_000 {

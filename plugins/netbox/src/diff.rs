@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::device::Device;
 
 /// Where everything from NetBox stands in a host's metadata.
-pub(crate) const PLACE: &str = "netbox";
+const PLACE: &str = "netbox";
 /// Characters of a value that are shown.
 const SHOWN_CHARS: usize = 160;
 

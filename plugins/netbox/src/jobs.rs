@@ -1,13 +1,13 @@
 //! The jobs. Each does as much as fits into a call and keeps its place, so that an outage, a crash or a large site costs
 //! nothing but time.
 
-use kiwispray_sdk::ask::{self, Level, hosts, kv};
+use kiwispray_sdk::ask::hosts::{self, HostsError};
+use kiwispray_sdk::ask::{self, Level, kv};
 use kiwispray_sdk::{Error, KnownHost, NextRun};
 use serde::{Deserialize, Serialize};
 
 use crate::api::NetBox;
 use crate::config::{Config, Key};
-use crate::diff::PLACE;
 use crate::ledger;
 use crate::lookup;
 use crate::matching::{self, Found};
@@ -165,22 +165,24 @@ fn next_run(is_complete: bool) -> Option<NextRun> {
 
 fn look(config: &Config, host: KnownHost, found: Found, document: &mut Diff) -> Result<(), Error> {
     let id = host.id;
-    let has_room = serde_json::to_vec(document).is_ok_and(|text| text.len() < DIFF_BYTES);
+    let bytes = |value: &Diff| serde_json::to_vec(value).map_or(usize::MAX, |text| text.len());
     match found {
         Found::One(device) => {
             let visit = visit::visit(config, host, &device, true)?;
             report(&visit, true);
             if visit.differences.is_empty() && visit.order.is_none() && visit.problems.is_empty() {
                 document.same += 1;
-            } else if has_room {
-                document.differ.push(visit);
-            } else {
+                return Ok(());
+            }
+            document.differ.push(visit);
+            if bytes(document) > DIFF_BYTES {
+                document.differ.pop();
                 document.left_out += 1;
             }
         }
-        Found::No if has_room => document.unknown.push(id),
-        Found::Doubt(why) if has_room => document.doubts.push((id, why)),
-        Found::No | Found::Doubt(_) => document.left_out += 1,
+        Found::No | Found::Doubt(_) if bytes(document) > DIFF_BYTES => document.left_out += 1,
+        Found::No => document.unknown.push(id),
+        Found::Doubt(why) => document.doubts.push((id, why)),
     }
     Ok(())
 }
@@ -230,7 +232,7 @@ pub(crate) fn told_later(host: u64, error: &Error) {
 pub(crate) fn tell(config: &Config, id: u64) -> Result<(), Error> {
     let host = match hosts::get(id) {
         Ok(host) => host,
-        Err(hosts::HostsError::NotFound) => return forget(id),
+        Err(HostsError::NotFound) => return forget(id),
         Err(error) => return Err(error.into()),
     };
     let found = lookup::find(config, std::slice::from_ref(&host))?;
@@ -278,12 +280,17 @@ fn visit_all(config: &Config, machines: Vec<KnownHost>) -> Result<(), Error> {
 
 /// The hosts that a changed device may be; whether one is, is looked up from its side.
 fn hosts_of(config: &Config, device: u64, serial: &str) -> Result<Vec<KnownHost>, Error> {
-    let mut found = hosts::find(&format!("{PLACE}.id"), &device.to_string())?;
+    let mut found = Vec::new();
     if config.match_by.contains(&Key::Serial) && matching::says_something(serial) {
-        for host in hosts::find("serial", serial)? {
-            if found.iter().all(|other| other.id != host.id) {
-                found.push(host);
-            }
+        found = hosts::find("serial", serial)?;
+    }
+    if let Some(host) = ledger::host_of(device)?
+        && found.iter().all(|other| other.id != host)
+    {
+        match hosts::get(host) {
+            Ok(host) => found.push(host),
+            Err(HostsError::NotFound) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(found)

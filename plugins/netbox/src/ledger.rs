@@ -14,6 +14,8 @@ use crate::writeback::Task;
 const HOSTS: &str = "host/";
 /// Keys that stand while there is something to do for a host; their entries are empty.
 const TODO: &str = "todo/";
+/// Keys of devices that were found by MAC, before the device's id; their entries are the hosts' ids.
+const DEVICES: &str = "device/";
 /// Tasks that are kept for one host; beyond, the oldest that need no journal entry go first.
 const TASKS_MOST: usize = 50;
 /// How often a change is tried when others change the same entry.
@@ -85,6 +87,19 @@ pub(crate) fn act(host: u64, acted: Option<&Acted>) -> Result<(), Error> {
         kv::put(&key(TODO, host), b"", Expect::Whatever)?;
     }
     change(host, |ledger| ledger.acted = acted.cloned()).map(|_| ())
+}
+
+/// Remembers whose device it is, where the serial number does not tell.
+pub(crate) fn bind(device: u64, host: u64) -> Result<(), Error> {
+    if host_of(device)? != Some(host) {
+        kv::put_json(&key(DEVICES, device), &host)?;
+    }
+    Ok(())
+}
+
+/// Whose device it was when it was last seen, where the serial number does not tell.
+pub(crate) fn host_of(device: u64) -> Result<Option<u64>, Error> {
+    kv::get_json(&key(DEVICES, device))
 }
 
 /// Changes a task, if it is still to be done.

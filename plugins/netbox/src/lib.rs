@@ -7,6 +7,8 @@ mod api;
 mod config;
 mod device;
 mod diff;
+#[cfg(test)]
+mod double;
 mod jobs;
 mod ledger;
 mod lookup;

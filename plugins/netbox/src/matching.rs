@@ -44,6 +44,11 @@ pub(crate) fn serial(host: &KnownHost) -> Option<&str> {
     says_something(serial).then_some(serial)
 }
 
+/// Whether a host and a device are known by the same serial number.
+pub(crate) fn has_serial_of(host: &KnownHost, device: &Device) -> bool {
+    serial(host).is_some_and(|serial| serial.eq_ignore_ascii_case(&device.serial))
+}
+
 /// The MACs to look for: canonical ones that name a card.
 pub(crate) fn macs(host: &KnownHost) -> impl Iterator<Item = &str> {
     host.macs.iter().map(String::as_str).filter(|mac| canonical(mac).is_some_and(|mac| mac != "00:00:00:00:00:00"))

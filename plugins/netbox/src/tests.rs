@@ -1,179 +1,12 @@
-//! The whole plugin against a NetBox of the test's own, which keeps devices as the real one does: a change moves
-//! `last_updated`, unknown filters are ignored, and everything wrong with a token is 403.
+//! The whole plugin, from events and jobs to what is sent and applied.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
-
-use kiwispray_sdk::ask::http::{HttpError, Request, Response};
+use kiwispray_sdk::ask::http::{HttpError, Response};
 use kiwispray_sdk::testing::{Core, event, host, response};
 use kiwispray_sdk::{Error, Event, KnownHost, NextRun, Plugin};
 use serde_json::{Value, json};
 
 use crate::Sync;
-
-const CONFIG: &str = r#"{"url": "https://netbox.example.org", "request_field": "kiwispray_request", "page_size": 2}"#;
-
-/// What the requests of one test meet.
-#[derive(Clone, Default)]
-struct Fake(Rc<RefCell<State>>);
-
-#[derive(Default)]
-struct State {
-    devices: BTreeMap<u64, Value>,
-    /// MAC and device.
-    cards: Vec<(String, u64)>,
-    journal: Vec<String>,
-    clock: u32,
-    /// Answered instead, from the first to the last.
-    instead: Vec<Result<Response, HttpError>>,
-    /// Methods that are refused as by a token that may not write.
-    read_only: bool,
-    /// The journal entry arrives, its answer does not.
-    loses_answers: bool,
-}
-
-impl Fake {
-    fn device(self, id: u64, serial: &str) -> Self {
-        let device = json!({"id": id, "name": format!("node-{id}"), "serial": serial, "tags": [],
-            "status": {"value": "planned", "label": "Planned"}, "site": {"slug": "fra1"},
-            "custom_fields": {"kiwispray_request": null}});
-        self.0.borrow_mut().devices.insert(id, device);
-        self.edit(id, |_| {});
-        self
-    }
-
-    fn card(self, mac: &str, device: u64) -> Self {
-        self.0.borrow_mut().cards.push((mac.to_owned(), device));
-        self
-    }
-
-    /// Somebody changes a device.
-    fn edit(&self, id: u64, edit: impl FnOnce(&mut Value)) {
-        let state = &mut *self.0.borrow_mut();
-        state.clock += 1;
-        let device = state.devices.get_mut(&id).unwrap();
-        edit(device);
-        device["last_updated"] = json!(format!("2026-11-22T00:00:00.{:06}Z", state.clock));
-    }
-
-    fn ask_for(&self, id: u64, states: &str) {
-        self.edit(id, |device| device["custom_fields"]["kiwispray_request"] = json!(states));
-    }
-
-    fn see<T>(&self, id: u64, look: impl FnOnce(&Value) -> T) -> T {
-        look(&self.0.borrow().devices[&id])
-    }
-
-    fn request_of(&self, id: u64) -> Value {
-        self.see(id, |device| device["custom_fields"]["kiwispray_request"].clone())
-    }
-
-    fn status_of(&self, id: u64) -> String {
-        self.see(id, |device| device["status"]["value"].as_str().unwrap().to_owned())
-    }
-
-    fn next(&self, answer: Result<Response, HttpError>) {
-        self.0.borrow_mut().instead.push(answer);
-    }
-
-    fn core(&self) -> Core {
-        let fake = self.clone();
-        Core::new().config(CONFIG).now_ms(1_000_000).budget_ms(60_000).http(move |request| fake.answer(request))
-    }
-
-    fn answer(&self, request: &Request) -> Result<Response, HttpError> {
-        if !self.0.borrow().instead.is_empty() {
-            return self.0.borrow_mut().instead.remove(0);
-        }
-        let rest = request.url.strip_prefix("https://netbox.example.org/api/").expect("below the API");
-        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let query: Vec<(String, String)> =
-            form_urlencoded::parse(query.as_bytes()).map(|(k, v)| (k.into_owned(), v.into_owned())).collect();
-        let body: Value = request.body.as_deref().map(|b| serde_json::from_slice(b).unwrap()).unwrap_or_default();
-        assert!(path.ends_with('/') && query.iter().all(|(_, value)| !value.is_empty()), "{}", request.url);
-        assert!(request.url.len() < 4000 && request.headers.iter().all(|(name, _)| name != "authorization"));
-        if self.0.borrow().read_only && request.method != "GET" {
-            return Ok(response(403, &json!({"detail": "You do not have permission to perform this action."})));
-        }
-        Ok(match (request.method.as_str(), path) {
-            ("GET", "dcim/devices/") => self.devices(&query),
-            ("GET", "dcim/interfaces/") => self.interfaces(&query),
-            ("GET", "extras/journal-entries/") => {
-                let entries: Vec<Value> =
-                    self.0.borrow().journal.iter().map(|text| json!({"comments": text})).collect();
-                response(200, &json!({"count": entries.len(), "results": entries}))
-            }
-            ("POST", "extras/journal-entries/") => {
-                self.0.borrow_mut().journal.push(body["comments"].as_str().unwrap().to_owned());
-                if std::mem::take(&mut self.0.borrow_mut().loses_answers) {
-                    return Err(HttpError::Unknown("time ran out".into()));
-                }
-                response(201, &json!({"id": 1}))
-            }
-            (method, path) => {
-                let id: u64 = path.strip_prefix("dcim/devices/").unwrap().trim_end_matches('/').parse().unwrap();
-                self.one(method, id, &body, request)
-            }
-        })
-    }
-
-    fn one(&self, method: &str, id: u64, body: &Value, request: &Request) -> Response {
-        if method == "PATCH" {
-            let etag = self.see(id, |device| device["last_updated"].clone());
-            if let Some((_, wanted)) = request.headers.iter().find(|(name, _)| name == "if-match") {
-                assert_eq!(*wanted, etag, "the device was read before it was changed");
-            }
-            self.edit(id, |device| {
-                if let Some(status) = body.get("status") {
-                    device["status"] = json!({"value": status, "label": "x"});
-                }
-                for (name, value) in body["custom_fields"].as_object().into_iter().flatten() {
-                    device["custom_fields"][name] = value.clone();
-                }
-            });
-        }
-        let device = self.see(id, Value::clone);
-        let mut answer = response(200, &device);
-        answer.headers.push(("ETag".into(), device["last_updated"].as_str().unwrap().to_owned()));
-        answer
-    }
-
-    fn devices(&self, query: &[(String, String)]) -> Response {
-        let values = |name: &str| -> Vec<String> {
-            query.iter().filter(|(key, _)| key == name).map(|(_, value)| value.to_lowercase()).collect()
-        };
-        let (serials, ids) = (values("serial"), values("id"));
-        let since = query.iter().find(|(key, _)| key == "last_updated__gte").map_or("", |(_, since)| since);
-        let from: u64 = values("id__gte").first().map_or(0, |id| id.parse().unwrap());
-        let mut found: Vec<Value> = self.0.borrow().devices.values().cloned().collect();
-        found.retain(|device| {
-            let serial = device["serial"].as_str().unwrap().to_lowercase();
-            let id = device["id"].as_u64().unwrap();
-            (serials.is_empty() || serials.contains(&serial))
-                && (ids.is_empty() || ids.contains(&id.to_string()))
-                && device["last_updated"].as_str().unwrap() >= since
-                && id >= from
-        });
-        if values("ordering") == ["-last_updated"] {
-            found.sort_by_key(|device| std::cmp::Reverse(device["last_updated"].as_str().unwrap().to_owned()));
-        }
-        let count = found.len();
-        found.truncate(values("limit")[0].parse().unwrap());
-        response(200, &json!({"count": count, "next": "http://elsewhere/", "results": found}))
-    }
-
-    fn interfaces(&self, query: &[(String, String)]) -> Response {
-        let asked: Vec<String> =
-            query.iter().filter(|(key, _)| key == "mac_address").map(|(_, mac)| mac.replace('-', ":")).collect();
-        let state = self.0.borrow();
-        let found = state.cards.iter().filter(|(mac, _)| asked.contains(&mac.to_lowercase()));
-        let found: Vec<Value> = found
-            .map(|(mac, id)| json!({"id": 1, "device": {"id": id}, "mac_address": mac, "mac_addresses": null}))
-            .collect();
-        response(200, &json!({"count": found.len(), "results": found}))
-    }
-}
+use crate::double::Fake;
 
 fn machine(id: u64, serial: &str, state: &str) -> KnownHost {
     KnownHost { id, serial: serial.into(), macs: vec![format!("52:54:00:00:00:{id:02x}")], ..host(state) }
@@ -398,6 +231,11 @@ fn a_host_without_a_serial_number_is_found_by_its_mac() {
     run(&core, "full").unwrap();
     assert_eq!((name(&core, 7).as_deref(), name(&core, 8)), (Some("node-1"), None));
     assert!(core.notes().iter().any(|note| note.starts_with("host 8:") && note.contains("OTHER-2")));
+    // It is known again when only the device is seen.
+    run(&core, "incremental").unwrap();
+    fake.edit(1, |device| device["name"] = json!("renamed"));
+    run(&core, "incremental").unwrap();
+    assert_eq!(name(&core, 7).as_deref(), Some("renamed"));
 }
 
 #[test]
@@ -468,6 +306,23 @@ fn a_dry_run_and_the_diff_change_nothing_and_say_everything() {
     run(&core, "diff").unwrap();
     let diff: Value = serde_json::from_slice(&core.entry_now("diff").unwrap()).unwrap();
     assert_eq!((&diff["same"], &diff["differ"]), (&json!(1), &json!([])));
+}
+
+#[test]
+fn a_diff_that_is_too_long_counts_what_it_leaves_out() {
+    let mut fake = Fake::default();
+    for id in 1..=100 {
+        fake = fake.device(id, &format!("SN-{id}"));
+        fake.edit(id, |device| device["config_context"] = json!({"text": "x".repeat(400)}));
+        fake.edit(id, |device| device["custom_fields"]["notes"] = json!("y".repeat(400)));
+    }
+    let core = (1..=100).fold(fake.core(), |core, id| core.host(machine(id, &format!("SN-{id}"), "new")));
+    assert_eq!(run(&core, "diff"), Ok(NextRun::AtPeriod));
+    let text = core.entry_now("diff").unwrap();
+    let diff: Value = serde_json::from_slice(&text).unwrap();
+    let shown = diff["differ"].as_array().unwrap().len() as u64;
+    assert!(text.len() < 64 << 10 && shown > 20 && shown < 100, "{} bytes, {shown}", text.len());
+    assert_eq!(diff["left_out"], json!(100 - shown));
 }
 
 #[test]

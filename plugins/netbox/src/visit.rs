@@ -2,7 +2,7 @@
 //! looked at.
 
 use kiwispray_sdk::ask::hosts::{self, HostsError};
-use kiwispray_sdk::{Error, KnownHost, Patch, ask};
+use kiwispray_sdk::{Edit, Error, KnownHost, Patch, ask};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::device::Device;
 use crate::diff::{Difference, diff};
 use crate::ledger;
+use crate::matching;
 use crate::request::{self, Acted, Step, Wish};
 use crate::trouble::Trouble;
 use crate::writeback::{self, Task};
@@ -39,6 +40,9 @@ pub(crate) struct Visit {
 pub(crate) fn visit(config: &Config, host: KnownHost, device: &Device, trial: bool) -> Result<Visit, Error> {
     let mut visit = Visit { host: host.id, device: device.id, ..Visit::default() };
     let host = facts(config, host, device, trial, &mut visit)?;
+    if !trial && !matching::has_serial_of(&host, device) {
+        ledger::bind(device.id, host.id)?;
+    }
     let acted = ledger::load(host.id)?.acted;
     match request::step(device, config, acted.as_ref()) {
         Step::Nothing => {}
@@ -70,13 +74,20 @@ fn facts(
     if trial {
         return Ok(host);
     }
-    match apply(&host, found.patch, |host| Ok(diff(host, device, config)?.patch))? {
-        Ok(host) => Ok(host),
-        Err(why) => {
-            visit.problems.push(format!("the host stays as it is: {why}"));
-            Ok(host)
-        }
+    let nameless = Patch { hostname: Edit::Keep, ..found.patch.clone() };
+    let mut outcome = apply(&host, found.patch, |host| Ok(diff(host, device, config)?.patch))?;
+    if let Err(why) = &outcome
+        && visit.differences.iter().any(|one| one.what == "hostname")
+    {
+        // A name that another host has is no reason to leave the rest as it is.
+        visit.problems.push(format!("the hostname stays as it is: {why}"));
+        outcome =
+            apply(&host, nameless, |host| Ok(Patch { hostname: Edit::Keep, ..diff(host, device, config)?.patch }))?;
     }
+    Ok(outcome.unwrap_or_else(|why| {
+        visit.problems.push(format!("the metadata stays as it is: {why}"));
+        host
+    }))
 }
 
 /// Gives the order. It is written down before, and again after: whatever happens in between, it is given once.
@@ -96,7 +107,8 @@ fn order(
     let patch = || Patch::default().states(wish.states.clone()).order(next.order.clone());
     match apply(host, patch(), |_| Ok(patch()))? {
         Ok(_) => {}
-        Err(why) if may_be_given && says_repeated(&why) => {}
+        // The only refusal that speaks of the order's name is the one for a name that was used.
+        Err(why) if may_be_given && why.contains(&next.order) => {}
         Err(why) => {
             visit.problems.push(format!("the request `{}` was not carried out: {why}", wish.text));
             next.refused = Some(why);
@@ -107,11 +119,6 @@ fn order(
     next.done = true;
     ledger::act(host.id, Some(&next))?;
     clear(config, host.id, &next, visit)
-}
-
-/// Whether the core refuses an order as it was carried out before. It has no other way to say so.
-fn says_repeated(why: &str) -> bool {
-    ["carried out", "already", "used"].iter().any(|word| why.contains(word))
 }
 
 /// Empties the request field, if it still holds what was acted on.

@@ -1,5 +1,7 @@
 //! `kiwispray plugin build`.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::json;
 
@@ -9,7 +11,7 @@ use super::super::screen::Format;
 use super::super::table::facts;
 use super::super::words::size;
 use super::Folder;
-use crate::workbench::{self, Built};
+use crate::workbench::{self, Inspected};
 
 /// Builds a plugin.
 #[derive(Debug, Args)]
@@ -22,7 +24,7 @@ impl Build {
     pub(crate) fn run(self, context: &Context) -> Result {
         let built = workbench::build(&self.folder.path).map_err(|error| CliError::failed(error.to_string()))?;
         match context.screen.format {
-            Format::Text => context.screen.line(&told(&built)),
+            Format::Text => context.screen.line(&facts_of(&built.path, &built.component)),
             Format::Json => context.screen.json(&json!({
                 "path": built.path,
                 "bytes": built.component.bytes,
@@ -34,17 +36,15 @@ impl Build {
     }
 }
 
-fn told(built: &Built) -> String {
-    let component = &built.component;
+/// What a component is, in lines.
+pub(super) fn facts_of(path: &Path, component: &Inspected) -> String {
+    let imports = component.imports.iter().map(|(name, functions)| format!("{name} ({})", functions.join(", ")));
     facts(&[
-        ("component", built.path.display().to_string()),
+        ("component", path.display().to_string()),
         ("size", size(component.bytes as u64)),
         ("digest", component.digest.clone()),
         ("hooks", listed(component.hooks.iter().cloned())),
-        (
-            "imports",
-            listed(component.imports.iter().map(|(name, functions)| format!("{name} ({})", functions.join(", ")))),
-        ),
+        ("imports", listed(imports.chain(component.foreign.iter().cloned()))),
     ])
 }
 

@@ -1,7 +1,9 @@
 //! `kiwispray plugin …`: the author's workbench, which needs no server.
 
 mod build;
+mod check;
 mod new;
+mod test;
 
 use std::path::PathBuf;
 
@@ -17,6 +19,10 @@ pub(crate) enum PluginCommand {
     New(new::New),
     /// Build a plugin: compile its folder and make a component of it
     Build(build::Build),
+    /// Check a plugin: imports against grants, whether it loads, configuration against schema
+    Check(check::Check),
+    /// Run a plugin's written cases, on the real plugin host and without a server
+    Test(test::Test),
 }
 
 impl PluginCommand {
@@ -24,6 +30,8 @@ impl PluginCommand {
         match self {
             Self::New(new) => new.run(context),
             Self::Build(build) => build.run(context),
+            Self::Check(check) => check.run(context).await,
+            Self::Test(test) => test.run(context).await,
         }
     }
 }

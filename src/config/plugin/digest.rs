@@ -38,9 +38,9 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let wrong = || DigestError(text.chars().take(80).collect());
-        let digits = text.strip_prefix("sha256:").filter(|digits| {
-            digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
-        });
+        let digits = text
+            .strip_prefix("sha256:")
+            .filter(|digits| digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
         let mut bytes = [0; 32];
         let pairs = digits.ok_or_else(wrong)?.as_bytes().chunks_exact(2);
         for (byte, pair) in bytes.iter_mut().zip(pairs) {

@@ -79,14 +79,17 @@ impl Reader<'_> {
             None => 0,
             Some(value) => {
                 let priority = value.as_integer().and_then(|number| i32::try_from(number).ok());
-                priority.unwrap_or_else(|| self.default_for("priority", "a number is expected, low ones are asked first"))
+                priority
+                    .unwrap_or_else(|| self.default_for("priority", "a number is expected, low ones are asked first"))
             }
         };
         let on_error = match table.get("on_error") {
             None => OnError::default(),
             Some(Value::String(text)) if text == "hold" => OnError::Hold,
             Some(Value::String(text)) if text == "skip" => OnError::Skip,
-            Some(_) => self.default_for("on_error", "`hold` (the host waits) or `skip` (the next plugin is asked) is expected"),
+            Some(_) => {
+                self.default_for("on_error", "`hold` (the host waits) or `skip` (the next plugin is asked) is expected")
+            }
         };
         let config = self.config(table);
         let grant = match table.get("grant") {
@@ -160,9 +163,10 @@ impl Reader<'_> {
     fn selector(&mut self, table: &Table) -> Vec<(String, serde_json::Value)> {
         match table.get("where") {
             None => Vec::new(),
-            Some(Value::Table(fields)) => {
-                fields.iter().filter_map(|(name, value)| Some((name.clone(), serde_json::to_value(value).ok()?))).collect()
-            }
+            Some(Value::Table(fields)) => fields
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), serde_json::to_value(value).ok()?)))
+                .collect(),
             Some(_) => self.default_for("where", "a table such as { \"metadata.site\" = \"fra1\" } is expected"),
         }
     }
