@@ -1,5 +1,5 @@
 //! The way in: a host that loads components, and the plugins it makes of them.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -8,10 +8,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::broken::BrokenPlugin;
+use super::egress::{Egress, EgressError, Outside, Rule};
 use super::engine::{Allocation, EngineError, WasmEngine};
 use super::load::{COMPONENT_MAX_BYTES, Interface, LoadError, load};
 use super::plugin::WasmPlugin;
 use super::sandbox::Sandbox;
+use super::secret::SecretText;
+use super::signing::Keys;
 use crate::hooks::{Capabilities, Grants, Hook, HookSet, Plugin};
 
 /// The default plugin as it is shipped. `cargo xtask plugins check` holds it to its source.
@@ -24,6 +27,7 @@ pub struct PluginHost {
     sandbox: Sandbox,
     allocation: Allocation,
     capabilities: Arc<dyn Capabilities>,
+    outside: Arc<Outside>,
 }
 
 /// A component to load.
@@ -39,6 +43,10 @@ pub struct Component {
     pub imports: BTreeSet<Interface>,
     /// What it may do with the imports `hosts` and `kv`.
     pub grants: Grants,
+    /// What it may reach with the import `http`.
+    pub http: Vec<Rule>,
+    /// What it may sign with, by name.
+    pub signing: BTreeMap<String, SecretText>,
     /// The binding's configuration.
     pub config: Value,
 }
@@ -54,7 +62,7 @@ impl PluginHost {
         if let Allocation::OnDemand { why } = &allocation {
             tracing::warn!(why, "plugins run without a pool, which is slower");
         }
-        Ok(Self { sandbox: Sandbox::new(engine), allocation, capabilities })
+        Ok(Self { sandbox: Sandbox::new(engine), allocation, capabilities, outside: Outside::new() })
     }
 
     /// Where instances live.
@@ -77,8 +85,17 @@ impl PluginHost {
             Err(stopped) => return BrokenPlugin::new(DEFAULT, "embedded", default_hooks(), &stopped),
         };
         let grants = Grants::default();
-        let imports = Interface::granted(&grants);
-        let component = Component { name: DEFAULT.to_owned(), origin: origin.clone(), bytes, imports, grants, config };
+        let imports = Interface::granted(&grants, &[], &BTreeMap::new());
+        let component = Component {
+            name: DEFAULT.to_owned(),
+            origin: origin.clone(),
+            bytes,
+            imports,
+            grants,
+            http: Vec::new(),
+            signing: BTreeMap::new(),
+            config,
+        };
         match self.load(component).await {
             Ok(plugin) => plugin,
             Err(error) => BrokenPlugin::new(DEFAULT, &origin, default_hooks(), &error),
@@ -93,6 +110,10 @@ impl PluginHost {
     pub async fn load(&self, component: Component) -> Result<Arc<dyn Plugin>, LoadError> {
         let name: Arc<str> = component.name.into();
         let config: Arc<str> = component.config.to_string().into();
+        let (rules, secrets, outside) = (component.http, component.signing, Arc::clone(&self.outside));
+        let read = move || Ok((Egress::new(rules, outside)?, Keys::read(&secrets)?));
+        let read = tokio::task::spawn_blocking(read).await.map_err(|stopped| LoadError::Grant(stopped.to_string()))?;
+        let (egress, keys) = read.map_err(|error: EgressError| LoadError::Grant(error.to_string()))?;
         let loaded = load(&self.sandbox, &name, component.bytes, &component.imports, &config).await?;
         tracing::info!(plugin = &*name, origin = component.origin, version = ?loaded.version, "plugin loaded");
         Ok(Arc::new(WasmPlugin {
@@ -100,6 +121,8 @@ impl PluginHost {
             origin: component.origin,
             config,
             grants: Arc::new(component.grants),
+            egress: Arc::new(egress),
+            keys: Arc::new(keys),
             loaded,
             sandbox: self.sandbox.clone(),
             capabilities: Arc::clone(&self.capabilities),
@@ -125,13 +148,15 @@ fn find_default(plugins_dir: Option<&Path>) -> Result<(String, Vec<u8>), (PathBu
 }
 
 fn read_component(path: &Path) -> io::Result<Vec<u8>> {
+    read_at_most(path, COMPONENT_MAX_BYTES)
+}
+
+/// Reads a file that has no more than so many bytes.
+pub(super) fn read_at_most(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(COMPONENT_MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > COMPONENT_MAX_BYTES {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("it has more than {COMPONENT_MAX_BYTES} bytes"),
-        ));
+    fs::File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {most} bytes")));
     }
     Ok(bytes)
 }

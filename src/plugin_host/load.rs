@@ -1,7 +1,7 @@
 //! From bytes to something callable: imports against grants, exports against the contract, and a first conversation.
 //!
 //! What a component imports is what it can do, so the list is checked before anything of it runs, in words of our own.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,7 +14,9 @@ use wasmtime::{Engine, Store};
 use super::about;
 use super::contract::exports::kiwispray::plugin as exports;
 use super::contract::kiwispray::plugin as imports;
+use super::egress::Rule;
 use super::sandbox::{CallState, Sandbox};
+use super::secret::SecretText;
 use crate::hooks::{About, Grants, Hook, HookError, HookSet};
 
 /// A component's file; a Python guest has 18 MB.
@@ -38,17 +40,18 @@ pub enum Interface {
 impl Interface {
     const ALL: [Self; 5] = [Self::Catalog, Self::Hosts, Self::Kv, Self::Http, Self::Signing];
 
-    /// What follows from grants that are not of the plugin host's own. The names of images and templates are no secret.
+    /// What follows from grants: the imports that something was granted for. The names of images and templates are no
+    /// secret.
     #[must_use]
-    pub fn granted(grants: &Grants) -> BTreeSet<Self> {
-        let mut granted = BTreeSet::from([Self::Catalog]);
-        if !grants.hosts.is_empty() {
-            granted.insert(Self::Hosts);
-        }
-        if grants.kv {
-            granted.insert(Self::Kv);
-        }
-        granted
+    pub fn granted(grants: &Grants, http: &[Rule], signing: &BTreeMap<String, SecretText>) -> BTreeSet<Self> {
+        let is_granted = |interface: &Self| match interface {
+            Self::Catalog => true,
+            Self::Hosts => !grants.hosts.is_empty(),
+            Self::Kv => grants.kv,
+            Self::Http => !http.is_empty(),
+            Self::Signing => !signing.is_empty(),
+        };
+        Self::ALL.into_iter().filter(is_granted).collect()
     }
 }
 
@@ -76,6 +79,9 @@ pub enum LoadError {
     /// It wants something that the operator has not granted.
     #[error("needs `{0}`, which it was not granted")]
     MissingGrant(Interface),
+    /// A grant cannot be used: a secret or a certificate is missing.
+    #[error("cannot have what it was granted: {0}")]
+    Grant(String),
     /// It wants something that the contract does not have.
     #[error("needs `{0}`, which this server does not offer")]
     UnknownImport(String),

@@ -9,8 +9,10 @@ use wasmtime::component::Instance;
 
 use super::contract::kiwispray::plugin::types as wit;
 use super::convert;
+use super::egress::Egress;
 use super::load::Loaded;
 use super::sandbox::{CallState, Reach, Sandbox};
+use super::signing::Keys;
 use crate::hooks::{
     About, Allowance, BootDecision, BootRequest, Call, Capabilities, DiscoveryDecision, Event, Grants, Hook, HookError,
     HookSet, NextRun, Plugin, PluginStatus, RenderRequest, Reply, TransitionDecision, TransitionRequest,
@@ -22,6 +24,8 @@ pub(super) struct WasmPlugin {
     pub(super) origin: String,
     pub(super) config: Arc<str>,
     pub(super) grants: Arc<Grants>,
+    pub(super) egress: Arc<Egress>,
+    pub(super) keys: Arc<Keys>,
     pub(super) loaded: Loaded,
     pub(super) sandbox: Sandbox,
     pub(super) capabilities: Arc<dyn Capabilities>,
@@ -55,6 +59,8 @@ impl WasmPlugin {
         let reach = Reach {
             core: Arc::clone(&self.capabilities),
             allowance: Allowance::new(plugin, grants, hook, call.run, call.id.clone()),
+            egress: Arc::clone(&self.egress),
+            keys: Arc::clone(&self.keys),
         };
         CallState::new(Arc::clone(&self.name), Arc::clone(&self.config), Some(reach), call.clone())
     }

@@ -8,7 +8,9 @@ use tokio::time::timeout_at;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
 
+use super::egress::Egress;
 use super::engine::{CALLS_MAX, MEMORY_MAX_BYTES, TABLE_MAX_ELEMENTS, WasmEngine};
+use super::signing::Keys;
 use crate::hooks::{Allowance, Call, Capabilities, Hook, HookError};
 
 /// What the host copies for one import or answer. The default lets aliased lists make it allocate 128 MB.
@@ -49,6 +51,8 @@ pub(super) struct Sandbox {
 pub(super) struct Reach {
     pub(super) core: Arc<dyn Capabilities>,
     pub(super) allowance: Allowance,
+    pub(super) egress: Arc<Egress>,
+    pub(super) keys: Arc<Keys>,
 }
 
 /// The host's side of one call.

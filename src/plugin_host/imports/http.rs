@@ -6,13 +6,21 @@ use crate::plugin_host::sandbox::CallState;
 
 impl http::Host for CallState {
     async fn send(&mut self, request: Request) -> Answer<Response, HttpError> {
-        let bytes = request.url.len() + request.body.map_or(0, |body| body.len());
-        self.ask(bytes, async { Err(HttpError::Denied("http is not offered yet".to_owned())) }).await
+        let (reach, left) = (self.reach(), self.left());
+        let headers = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let bytes = request.url.len() + headers + request.body.as_ref().map_or(0, Vec::len);
+        let answer = async {
+            let reach = reach?;
+            reach.egress.send(&reach.allowance, left, request).await
+        };
+        self.ask(bytes, answer).await
     }
 }
 
 impl signing::Host for CallState {
     async fn hmac_sha256(&mut self, secret: String, data: Vec<u8>) -> Answer<Vec<u8>, SigningError> {
-        self.ask(secret.len() + data.len(), async { Err(SigningError::NotFound) }).await
+        let reach = self.reach();
+        let bytes = secret.len() + data.len();
+        self.ask(bytes, async { reach?.keys.hmac_sha256(&secret, &data).ok_or(SigningError::NotFound) }).await
     }
 }
