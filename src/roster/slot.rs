@@ -3,6 +3,7 @@
 //! Invariant: what runs was allowed by the binding as it is written now. A broken file or configuration leaves the last
 //! component that worked in its place if the grants are the same, else one that works with the grants of now, else a stand-in
 //! that fails every call.
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use crate::config::{Digest, PluginBinding, PluginGrant};
 use crate::hooks::{About, Binding, Breakers, Hook, HookSet, Plugin, PluginStatus};
-use crate::plugin_host::{BrokenPlugin, Component, Interface, PluginHost};
+use crate::plugin_host::{BrokenPlugin, Component, Interface, PluginHost, SecretText, egress::Rule};
 use crate::service::{Kept, Member};
 
 use super::library::{Library, Record, read_component};
@@ -129,7 +130,10 @@ impl Workshop {
     /// Loads a component. The error continues the plugin's name.
     pub(super) async fn make(&self, binding: &PluginBinding, found: &Found) -> Result<Running, String> {
         let host = self.host.as_ref().map_err(Clone::clone)?;
+        let (http, signing) = egress(&binding.grant)?;
         let component = Component {
+            http,
+            signing,
             name: binding.name.to_string(),
             origin: found.origin.clone(),
             bytes: found.bytes.clone(),
@@ -317,7 +321,7 @@ fn is_missing(error: &std::io::Error) -> bool {
 }
 
 /// The interfaces that a grant opens.
-fn imports(grant: &PluginGrant) -> std::collections::BTreeSet<Interface> {
+fn imports(grant: &PluginGrant) -> BTreeSet<Interface> {
     let opens = [
         (Interface::Catalog, grant.catalog),
         (Interface::Hosts, !grant.hosts.is_empty()),
@@ -326,6 +330,18 @@ fn imports(grant: &PluginGrant) -> std::collections::BTreeSet<Interface> {
         (Interface::Signing, !grant.signing.is_empty()),
     ];
     opens.into_iter().filter(|(_, is_granted)| *is_granted).map(|(interface, _)| interface).collect()
+}
+
+/// What it may reach, and what it may sign with. The error continues the plugin's name.
+fn egress(grant: &PluginGrant) -> Result<(Vec<Rule>, BTreeMap<String, SecretText>), String> {
+    let mut rules = Vec::new();
+    for rule in &grant.http {
+        let read = toml::Value::Table(rule.clone()).try_into::<Rule>();
+        let url = rule.get("url").and_then(toml::Value::as_str).unwrap_or("no url");
+        rules.push(read.map_err(|error| format!("has a wrong grant http ({url}): {}", error.message()))?);
+    }
+    let read = toml::Value::Table(grant.signing.clone()).try_into::<BTreeMap<String, SecretText>>();
+    Ok((rules, read.map_err(|error| format!("has a wrong grant signing: {}", error.message()))?))
 }
 
 /// The running component's status, with what is wrong with the one that should run.

@@ -18,6 +18,7 @@ mod notes;
 mod plan;
 mod plugins;
 mod progress;
+mod rehearsal;
 mod report;
 mod roster;
 mod transition;
@@ -29,7 +30,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use crate::domain::{BootId, Change, Event, Host, HostId, Ignore};
-use crate::hooks::{Hooks, PluginStatus};
+use crate::hooks::Hooks;
 use crate::images::{Catalogue, ImageFiles, LocalBoot};
 use crate::render::{BaseUrl, BootScript, Renderer};
 use crate::store::{Stopped, Store, StoreError};
@@ -49,6 +50,7 @@ pub use progress::{FileProgress, HostProgress};
 pub use roster::{
     Installation, Installed, Kept, Member, Reach, Reload, Reloaded, Roster, RosterError,
 };
+pub use rehearsal::Rehearsed;
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
 pub use transition::TransitionRefused;
 
@@ -153,11 +155,6 @@ impl Service {
     /// The time now, by the server's clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// Every plugin, and whether it works.
-    pub fn plugin_states(&self) -> Vec<(String, PluginStatus)> {
-        self.hooks().status()
     }
 
     /// The plugins as they are bound now. Whoever asks several things of them in one breath keeps what this returns.

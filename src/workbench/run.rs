@@ -1,5 +1,5 @@
 //! Runs a plugin against written cases, on the real plugin host in this process.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -120,6 +120,8 @@ impl Bench {
             bytes: self.bytes.clone(),
             imports,
             grants: self.grant().core(),
+            http: Vec::new(),
+            signing: BTreeMap::new(),
             config: config.map_or_else(|| self.example(), |config| Value::Object(config.clone())),
         };
         self.host.load(component).await
