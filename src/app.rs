@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, DnsmasqConfig, Source};
 use crate::dnsmasq::{self, IpxeFiles};
 use crate::domain::Ignore;
-use crate::hooks::{HookSet, Hooks, PluginStatus};
+use crate::hooks::{Capabilities, HookSet, Hooks, PluginStatus};
 use crate::http::{admin, boot};
 use crate::images::{self, Catalogue};
 use crate::plugin_host::{BrokenPlugin, PluginHost};
 use crate::render::{BaseUrl, Renderer};
 use crate::roster::LiveRoster;
-use crate::service::{Member, Reload, Roster, Service, Settings, Shelf, SystemClock};
+use crate::service::{Member, PluginCore, Reload, Roster, Service, Settings, Shelf, SystemClock};
 use crate::store::{Store, StoreOptions};
 
 /// Connections of machines at a time. A rack's worth of installers opens a few hundred.
@@ -77,6 +77,7 @@ pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
         started_at: service.now(),
         base: base_url(&config, address),
     };
+    planes.spawn(Arc::clone(&service).run_plugins(stop.clone()));
     let plugins: Arc<dyn Roster> = Arc::new(roster);
     planes.spawn(admin_plane(admin_listener, Arc::clone(&service), Arc::clone(&plugins), about, stop.clone()));
     planes.spawn(reload_when_asked(Arc::clone(&plugins), stop.clone()));
@@ -195,11 +196,13 @@ fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, Str
     for problem in renderer.check_all() {
         tracing::warn!(template = problem.template, error = %problem.error, "a template cannot be used");
     }
-    let shelf = Arc::new(Shelf::new(Arc::clone(&catalogue), Arc::clone(&renderer)));
+    let shelf = Shelf::new(Arc::clone(&catalogue), Arc::clone(&renderer));
     if config.discover && !shelf.has_image("discover") {
         tracing::warn!("--discover is set, but there is no image discover: unknown machines will hold");
     }
-    let host = PluginHost::new(shelf).map_err(|error| error.to_string());
+    let core = Arc::new(PluginCore::new(shelf));
+    let host = PluginHost::new(Arc::clone(&core) as Arc<dyn Capabilities>);
+    let host = host.map(|host| host.with_cache(&config.data_dir.join("plugin-code"))).map_err(|error| error.to_string());
     if let Err(why) = &host {
         tracing::error!(why, "plugins cannot run: machines that wait will hold");
     }
@@ -216,7 +219,9 @@ fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, Str
     // Nobody asks before the roster has bound what there is.
     let none = BrokenPlugin::new("default", "built in", HookSet::new(), &"is being loaded");
     let hooks = Hooks::new(Vec::new(), none);
-    (Arc::new(Service::new(store, hooks, catalogue, renderer, Arc::new(SystemClock), settings)), host)
+    let service = Arc::new(Service::new(store, hooks, catalogue, renderer, Arc::new(SystemClock), settings));
+    core.attach(&service);
+    (service, host)
 }
 
 /// Looks for other DHCP servers, decides, and starts dnsmasq as a child that is restarted when it dies.

@@ -18,7 +18,8 @@ enum Xtask {
     Test(test::Command),
     /// Boot machines over a real network from a real server.
     E2e(e2e::Command),
-    /// Measure how fast machines are answered, against what the store alone can do.
+    /// Measure, as ratios within one run.
+    #[command(subcommand)]
     Bench(bench::Command),
     /// Build the shipped plugins, or check that they are built from what stands beside them.
     #[command(subcommand)]

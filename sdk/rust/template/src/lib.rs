@@ -1,6 +1,6 @@
 //! Lets the machines of racks that are being worked on wait, whatever they were to boot.
 //!
-//! A machine's rack is the key `rack` of its metadata: `kiwispray host set 3 --meta rack=r7`.
+//! A machine's rack is the key `rack` of its metadata: `kiwispray host set 3 --meta '{"rack": "r7"}'`.
 use kiwispray_sdk::{BootDecision, BootRequest, ConfigProblem, Description, Error, PASS, Plugin, ask, hold, plugin};
 use serde::Deserialize;
 use serde_json::json;
