@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, DnsmasqConfig};
 use crate::dnsmasq::{self, IpxeFiles};
 use crate::domain::Ignore;
-use crate::hooks::{Capabilities, Hooks, Plugin, PluginStatus};
+use crate::hooks::{Capabilities, Hook, HookSet, Hooks, Plugin, PluginStatus};
 use crate::http::{admin, boot};
 use crate::images::{self, Catalogue};
 use crate::plugin_host::{BrokenPlugin, PluginHost};
@@ -174,7 +174,7 @@ async fn build(config: &Config, store: Store) -> Arc<Service> {
         Ok(host) => host.load_default(Some(&config.plugins_dir), plugin_config).await,
         Err(error) => {
             tracing::error!(%error, "plugins cannot run: machines that wait will hold");
-            BrokenPlugin::new("default", "built in", &error)
+            BrokenPlugin::new("default", "built in", HookSet::from([Hook::Boot, Hook::Discovery]), &error)
         }
     };
     let settings = Settings {

@@ -3,7 +3,8 @@
 //!
 //! The modules in reading order: `domain` is the whole of the rules, pure and synchronous; `store` keeps them, `render`
 //! and `images` turn decisions into scripts and files; `hooks` is what the core asks plugins; `service` puts these
-//! together into use cases; `http`, `plugin_host` and `dnsmasq` are adapters; `app` builds the world; `cli` talks to it.
+//! together into use cases; `http`, `plugin_host` and `dnsmasq` are adapters; `app` builds the world; `cli` talks to it; `workbench` is for
+//! authors of plugins.
 pub mod app;
 pub mod cli;
 pub mod config;
@@ -18,3 +19,4 @@ pub mod service;
 pub mod store;
 pub mod telemetry;
 pub mod wire;
+pub mod workbench;

@@ -11,6 +11,7 @@ mod dnsmasq;
 mod error;
 mod host;
 mod image;
+mod plugin;
 #[cfg(test)]
 mod samples;
 mod screen;
@@ -76,6 +77,9 @@ enum Command {
     /// Show, import and remove images
     #[command(subcommand)]
     Image(image::ImageCommand),
+    /// Make, build and test plugins
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
     /// Print what dnsmasq needs to know
     #[command(subcommand)]
     Dnsmasq(dnsmasq::DnsmasqCommand),
@@ -127,6 +131,7 @@ fn run(context: &Context, command: Command) -> Result {
         Command::Deploy(deploy) => wait_for(deploy.run(context)),
         Command::Host(command) => wait_for(command.run(context)),
         Command::Image(command) => wait_for(command.run(context)),
+        Command::Plugin(command) => wait_for(command.run(context)),
         Command::Dnsmasq(command) => command.run(context),
         Command::Completions(completions) => completions.run(context, &mut Cli::command()),
     }
@@ -164,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 20] = [
+        let paths: [&[&str]; 25] = [
             &[],
             &["deploy"],
             &["host"],
@@ -184,6 +189,11 @@ mod tests {
             &["image", "list"],
             &["image", "show"],
             &["image", "remove"],
+            &["plugin"],
+            &["plugin", "new"],
+            &["plugin", "build"],
+            &["plugin", "check"],
+            &["plugin", "test"],
             &["dnsmasq", "config"],
         ];
         let helps = paths.map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path)));

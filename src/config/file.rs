@@ -71,7 +71,7 @@ pub(super) struct Raw {
     pub(super) store: RawStore,
     pub(super) admin: RawAdmin,
     pub(super) dnsmasq: RawDnsmasq,
-    /// The bindings of plugins, which their host reads.
+    /// The bindings of plugins, which `plugin` reads.
     pub(super) plugin: Vec<Table>,
 }
 
@@ -127,6 +127,8 @@ pub(super) struct Files {
     /// In reading order.
     pub(super) read: Vec<(PathBuf, Table)>,
     pub(super) raw: Raw,
+    /// Bindings of plugins that were installed, one file each.
+    pub(super) installed: Vec<(PathBuf, Table)>,
 }
 
 impl Files {
@@ -157,6 +159,30 @@ impl Files {
             vec![Problem { at: Where::Defaults, what: error.message().to_owned() }]
         })?;
         Ok(files)
+    }
+
+    /// Reads `*.toml` of these folders, in which nothing but `[[plugin]]` stands.
+    pub(super) fn read_installed(&mut self, folders: &[PathBuf]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for folder in folders {
+            let paths = fragments(folder).unwrap_or_else(|problem| {
+                problems.push(problem);
+                Vec::new()
+            });
+            for path in paths {
+                match read_file(&path) {
+                    Ok(table) => {
+                        problems.extend(table.keys().filter(|key| *key != "plugin").map(|key| Problem {
+                            at: Where::File { file: path.clone(), key: key.clone() },
+                            what: "nothing but [[plugin]] stands in a file of plugins.d".to_owned(),
+                        }));
+                        self.installed.push((path, table));
+                    }
+                    Err(found) => problems.extend(found),
+                }
+            }
+        }
+        problems
     }
 
     /// Which file has the last word on a key.

@@ -6,6 +6,7 @@
 
 mod args;
 mod file;
+mod plugin;
 
 #[cfg(test)]
 mod tests;
@@ -15,13 +16,19 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Access, access};
+
 use crate::dnsmasq::{DhcpRange, Wish};
 use crate::images::LocalBoot;
 use crate::render::BaseUrl;
 
 pub use args::ServeArgs;
+pub use plugin::{DEFAULT_PLUGIN, Digest, DigestError, PluginBinding, PluginGrant, PluginName, PluginNameError};
 
 use file::Files;
+
+/// The folder of the files that `kiwispray plugin install` writes.
+const PLUGINS_D: &str = "plugins.d";
 
 /// Everything that can be set, valid.
 #[derive(Clone, Debug)]
@@ -58,8 +65,11 @@ pub struct Config {
     pub admin_group: Option<String>,
     /// dnsmasq as a supervised child; none: it runs elsewhere.
     pub dnsmasq: Option<DnsmasqConfig>,
-    /// `[[plugin]]`: bindings as written, for the plugin host to read.
-    pub plugins: Vec<toml::Table>,
+    /// `[[plugin]]` of all files, those of `plugins.d` too; no name twice.
+    pub plugins: Vec<PluginBinding>,
+    /// Where plugins that are installed are written: `plugins.d` beside the configuration file if the server may write
+    /// there, else in the data directory. Both are read.
+    pub plugins_d: PathBuf,
 }
 
 /// What a missing data directory means.
@@ -155,6 +165,25 @@ pub struct Problem {
     pub what: String,
 }
 
+/// What a configuration is read from, so that it can be read again.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The flags that the server was started with.
+    pub args: ServeArgs,
+    /// The folders that defaults are looked for in.
+    pub around: Surroundings,
+}
+
+impl Source {
+    /// Reads and checks everything.
+    ///
+    /// # Errors
+    /// All problems found, at least one.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(&self.args, &self.around)
+    }
+}
+
 /// The configuration cannot be used; every problem is listed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
@@ -212,10 +241,31 @@ impl Config {
             }
             None => around.default_file(),
         };
-        let files = Files::read(main.as_deref(), folder.as_deref()).map_err(|problems| ConfigError { problems })?;
-        let mut checks = Checks { files: &files, problems: Vec::new() };
-        let config = checks.config(args, around);
+        let mut files = Files::read(main.as_deref(), folder.as_deref()).map_err(|problems| ConfigError { problems })?;
+        let data_dir = data_dir(args, &files, around).0;
+        let in_data = data_dir.join(PLUGINS_D);
+        let beside = folder.map(|folder| folder.join(PLUGINS_D));
+        let folders: Vec<PathBuf> = beside
+            .iter()
+            .cloned()
+            .chain([in_data.clone()].into_iter().filter(|dir| Some(dir) != beside.as_ref()))
+            .collect();
+        let problems = files.read_installed(&folders);
+        let plugins_d = beside.filter(|dir| main.is_some() && may_write(dir)).unwrap_or(in_data);
+        let mut checks = Checks { files: &files, problems };
+        let config = checks.config(args, around, plugins_d);
         if checks.problems.is_empty() { Ok(config) } else { Err(ConfigError { problems: checks.problems }) }
+    }
+
+    /// Reads one binding that is to be written to a file of `plugins.d`.
+    ///
+    /// # Errors
+    /// All problems found, at least one.
+    pub fn binding(file: &Path, table: toml::Table) -> Result<PluginBinding, ConfigError> {
+        let mut problems = Vec::new();
+        let whole = toml::Table::from_iter([("plugin".to_owned(), toml::Value::Array(vec![table.into()]))]);
+        let binding = plugin::bindings(file, &whole, &mut problems).pop();
+        binding.filter(|_| problems.is_empty()).ok_or(ConfigError { problems })
     }
 
     /// Refuses a data directory that someone named and that is not there; to be called before a store is opened.
@@ -240,14 +290,10 @@ struct Checks<'f> {
 }
 
 impl Checks<'_> {
-    fn config(&mut self, args: &ServeArgs, around: &Surroundings) -> Config {
+    fn config(&mut self, args: &ServeArgs, around: &Surroundings, plugins_d: PathBuf) -> Config {
         let raw = &self.files.raw;
         let here = |path: &PathBuf| around.working_dir.join(path);
-        let named_data_dir = args.data_dir.as_ref().map(here).or_else(|| raw.data_dir.clone());
-        let is_checkout = around.is_checkout();
-        let data_dir = named_data_dir
-            .clone()
-            .unwrap_or_else(|| if is_checkout { around.working_dir.join("data") } else { around.var_dir.clone() });
+        let (data_dir, is_named) = data_dir(args, self.files, around);
         let folder = |flag: &Option<PathBuf>, written: &Option<PathBuf>, name: &str| {
             let named = flag.as_ref().map(here).or_else(|| written.clone());
             named.unwrap_or_else(|| default_folder(&data_dir, around, name))
@@ -258,11 +304,7 @@ impl Checks<'_> {
             templates_dir: folder(&args.templates_dir, &raw.templates_dir, "templates"),
             plugins_dir: folder(&args.plugins_dir, &raw.plugins_dir, "plugins"),
             ipxe_dir: args.ipxe_dir.as_ref().map(here).or_else(|| raw.ipxe_dir.clone()),
-            missing_data_dir: if named_data_dir.is_none() || args.init {
-                MissingDataDir::Create
-            } else {
-                MissingDataDir::Refuse
-            },
+            missing_data_dir: if !is_named || args.init { MissingDataDir::Create } else { MissingDataDir::Refuse },
             data_dir,
             listen: args.listen.or(raw.listen).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 5000).into()),
             public_url: args.public_url.clone().or_else(|| self.public_url()),
@@ -281,8 +323,17 @@ impl Checks<'_> {
             },
             admin_group: raw.admin.group.clone(),
             dnsmasq: self.dnsmasq(args),
-            plugins: raw.plugin.clone(),
+            plugins: self.plugins(),
+            plugins_d,
         }
+    }
+
+    fn plugins(&mut self) -> Vec<PluginBinding> {
+        let files = self.files.read.iter().chain(&self.files.installed);
+        let bindings: Vec<PluginBinding> =
+            files.flat_map(|(file, table)| plugin::bindings(file, table, &mut self.problems)).collect();
+        plugin::duplicates(&bindings, &mut self.problems);
+        bindings
     }
 
     fn public_url(&mut self) -> Option<BaseUrl> {
@@ -363,6 +414,22 @@ impl Checks<'_> {
     fn problem(&mut self, key: &'static str, what: String) {
         self.problems.push(Problem { at: self.files.place_of(key), what });
     }
+}
+
+/// The data directory, and whether someone named it.
+fn data_dir(args: &ServeArgs, files: &Files, around: &Surroundings) -> (PathBuf, bool) {
+    let named = args.data_dir.as_ref().map(|path| around.working_dir.join(path));
+    match named.or_else(|| files.raw.data_dir.clone()) {
+        Some(named) => (named, true),
+        None if around.is_checkout() => (around.working_dir.join("data"), false),
+        None => (around.var_dir.clone(), false),
+    }
+}
+
+/// Whether files can be made in a folder, or the folder itself if it is not there.
+fn may_write(folder: &Path) -> bool {
+    let nearest = if folder.is_dir() { Some(folder) } else { folder.parent() };
+    nearest.is_some_and(|folder| access(folder, Access::WRITE_OK | Access::EXEC_OK).is_ok())
 }
 
 /// A folder beside the data directory, else in `/etc/kiwispray`, if it is there; else inside the data directory.

@@ -129,6 +129,26 @@ fn each_problem_is_one_sentence_with_file_and_key() {
 }
 
 #[test]
+fn installed_plugins_are_read_from_beside_the_file_and_from_the_data_directory() {
+    let binding = |name: &str| format!("[[plugin]]\nname = \"{name}\"\n");
+    let (one, two) = (binding("one"), binding("two"));
+    let files = [
+        ("etc/kiwispray.toml", ""),
+        ("etc/plugins.d/one.toml", one.as_str()),
+        ("var/kiwispray/plugins.d/two.toml", two.as_str()),
+    ];
+    let config = load(&files, &[]).unwrap();
+    let names: Vec<&str> = config.plugins.iter().map(|plugin| plugin.name.as_str()).collect();
+    assert_eq!(names, ["one", "two"]);
+    assert!(config.plugins_d.ends_with("etc/plugins.d"), "{:?}", config.plugins_d);
+    assert!(load(&[], &[]).unwrap().plugins_d.ends_with("var/kiwispray/plugins.d"));
+    let wrong = load(&[files[0], ("etc/plugins.d/one.toml", "listen = \"1.2.3.4:5\"\n")], &[]).unwrap_err();
+    assert_eq!(wrong, "etc/plugins.d/one.toml: listen: nothing but [[plugin]] stands in a file of plugins.d");
+    let twice = load(&[files[0], files[1], ("etc/plugins.d/zzz.toml", one.as_str())], &[]).unwrap_err();
+    assert!(twice.contains("zzz.toml: plugin.one.name: the plugin one is already bound in"), "{twice}");
+}
+
+#[test]
 fn dnsmasq_is_wished_for_by_flags_or_by_file() {
     let wish = |file: &str, words: &[&str]| load(&[("here/kiwispray.toml", file)], words).unwrap().dnsmasq;
     let range: DhcpRange = "10.0.0.1,10.0.0.9".parse().unwrap();
@@ -156,6 +176,7 @@ fn every_known_key_is_accepted_and_no_other() {
     for key in file::KEYS {
         let line = match key {
             "plugin" => "[[plugin]]
+name = \"a\"
 "
             .to_owned(),
             "boot" | "identity" | "limits" | "store" | "admin" | "dnsmasq" => format!(

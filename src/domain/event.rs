@@ -85,6 +85,13 @@ pub enum EventKind {
         /// The queue after.
         to: States,
     },
+    /// The machine reported that its step is done, but the queue may not move on yet.
+    StepDone {
+        /// The step's state.
+        state: StateName,
+        /// What keeps the queue from moving on.
+        why: String,
+    },
     /// The machine reported that the attempt failed.
     Failed {
         /// Its words, bounded.
@@ -171,6 +178,7 @@ impl EventKind {
             Self::AttemptStarted { .. } => "attempt_started",
             Self::PayloadDelivered { .. } => "payload_delivered",
             Self::Finished { .. } => "finished",
+            Self::StepDone { .. } => "step_done",
             Self::Failed { .. } => "failed",
             Self::Held { .. } => "held",
             Self::CallRefused { .. } => "call_refused",

@@ -100,6 +100,11 @@ pub enum Stage {
         /// Its words, bounded and without control characters.
         reason: String,
     },
+    /// The machine reported that it is done, and the queue may not move on yet. It is never booted again.
+    Done {
+        /// What keeps the queue from moving on.
+        why: String,
+    },
 }
 
 /// What an image does to the disks of the machine.
@@ -187,7 +192,7 @@ impl Host {
     pub fn is_attempt_open(&self) -> bool {
         self.current_boot().is_some_and(|boot| match boot.stage {
             Stage::Started | Stage::Delivered => !boot.held,
-            Stage::Offered | Stage::Failed { .. } => false,
+            Stage::Offered | Stage::Failed { .. } | Stage::Done { .. } => false,
         })
     }
 

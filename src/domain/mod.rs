@@ -34,6 +34,6 @@ pub use state::{StateName, States, StatesError};
 pub use transition::{
     Activity, Ask, Change, Edit, EditRefused, FailRefused, FetchRefused, FinishRefused, HoldReason, Inventory,
     InventoryRefused, MetadataEdit, NextBoot, Offer, Order, OrderRefused, Registration, RetryRefused, SetRefused,
-    deliver, edit, fail, finish, finish_by_operator, forget, learn, next_boot, note, note_hold, offer, order, register,
-    retry, set_states, start_attempt, take_inventory,
+    advance, deliver, edit, fail, finish, finish_by_operator, finish_held, forget, learn, next_boot, note, note_hold,
+    offer, order, register, retry, set_states, start_attempt, take_inventory,
 };

@@ -24,6 +24,8 @@ enum Step_ {
     Deliver { which: usize },
     /// Some boot ever given reports that it is done.
     Finish { which: usize },
+    /// The same, and a plugin keeps the queue from moving on.
+    FinishHeld { which: usize },
     /// Some boot ever given reports that it failed.
     Fail { which: usize },
     /// An operator sets the queue.
@@ -61,6 +63,7 @@ fn steps() -> impl Strategy<Value = Vec<Step_>> {
         4 => which.clone().prop_map(|which| Step_::Fetch { which }),
         3 => which.clone().prop_map(|which| Step_::Deliver { which }),
         3 => which.clone().prop_map(|which| Step_::Finish { which }),
+        2 => which.clone().prop_map(|which| Step_::FinishHeld { which }),
         1 => which.clone().prop_map(|which| Step_::Fail { which }),
         2 => (states, any::<bool>(), any::<bool>()).prop_map(|(states, reinstall, abort)| Step_::Set { states, reinstall, abort }),
         1 => any::<bool>().prop_map(|abort| Step_::Retry { abort }),
@@ -140,6 +143,13 @@ impl World {
                 }
                 assert!(note_hold(&self.host, &reason, self.now).is_none(), "a hold is noted once");
             }
+            NextBoot::Advance => {
+                assert!(self.done.contains(&self.host.step), "only a step that is done is moved on from");
+                // Every other time plugins still say no, and nothing changes.
+                if self.now.as_second() % 2 == 0 {
+                    self.commit(advance(&self.host, None, Actor::Machine, self.now));
+                }
+            }
             NextBoot::Offer => {
                 assert!(!state.is_built_in(), "new and finished boot nothing");
                 let (writes, template) = match verdict {
@@ -218,6 +228,18 @@ impl World {
         }
     }
 
+    fn finish_held(&mut self, given: &Given) {
+        let states = self.host.states.clone();
+        if let Ok(Some(change)) = finish_held(&self.host, &given.bootid, "not\nyet", self.now) {
+            assert_eq!(given.step, self.host.step, "only a boot of the current step finishes it");
+            self.done.push(given.step);
+            self.commit(change);
+            assert_eq!(self.host.states, states, "the queue waits");
+            assert_eq!(finish(&self.host, &given.bootid, self.now), Ok(None), "said once is said");
+            assert!(fail(&self.host, &given.bootid, "late", self.now).is_err(), "what is done cannot fail");
+        }
+    }
+
     fn fail(&mut self, given: &Given) {
         if let Ok(Some(change)) = fail(&self.host, &given.bootid, "disk\nbroken", self.now) {
             assert_eq!(given.step, self.host.step);
@@ -257,6 +279,7 @@ impl World {
             Step_::Fetch { which } => drop(pick(*which, &self.given).map(|given| self.fetch(&given))),
             Step_::Deliver { which } => drop(pick(*which, &self.given).map(|given| self.deliver(&given))),
             Step_::Finish { which } => drop(pick(*which, &self.given).map(|given| self.finish(&given))),
+            Step_::FinishHeld { which } => drop(pick(*which, &self.given).map(|given| self.finish_held(&given))),
             Step_::Fail { which } => drop(pick(*which, &self.given).map(|given| self.fail(&given))),
             Step_::Set { states, reinstall, abort } => self.set(states, *reinstall, *abort),
             Step_::Retry { abort } => {

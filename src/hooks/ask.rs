@@ -11,7 +11,7 @@ use super::trace::short;
 use super::{
     Binding, BootAnswer, BootDecision, BootOutcome, BootPlan, BootRequest, BootVerdict, Call, DecidedBy,
     DiscoveryAnswer, DiscoveryDecision, DiscoveryOutcome, DiscoveryVerdict, Edited, GivenPatch, Grant, Hold, Hook,
-    HookError, OnError, Patch, Plugin, PluginStatus, TraceResult,
+    HookError, KnownHost, OnError, Patch, Plugin, PluginStatus, TraceResult,
 };
 pub(super) use asking::Asking;
 
@@ -162,6 +162,15 @@ impl Hooks {
     /// All bindings in order, the default plugin last.
     pub fn bindings(&self) -> impl Iterator<Item = &Binding> {
         self.chain.iter().chain([&self.default])
+    }
+
+    /// Whether anyone but the default plugin would be asked what this host boots.
+    #[must_use]
+    pub fn asks_about(&self, host: &KnownHost) -> bool {
+        let takes = |binding: &&Binding| {
+            binding.has(Hook::Boot) && binding.states.takes(host.state()) && binding.selector.takes(host)
+        };
+        self.chain.iter().any(|binding| takes(&binding))
     }
 
     /// Everyone who is bound to a hook, in order.

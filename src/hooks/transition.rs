@@ -88,3 +88,82 @@ impl Hooks {
         TransitionOutcome { answer: TransitionAnswer::Go { to: asking.request.to, redirected_by }, trace: asking.trace }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt as _;
+    use futures_util::future::BoxFuture;
+
+    use super::super::native::NativeDefault;
+    use super::super::native::tests::{FixedCatalog, call, host};
+    use super::super::{Binding, HookSet, Plugin, PluginStatus, Reply, TransitionDecision};
+    use super::*;
+
+    /// Says what it makes of the queue it is asked about.
+    struct Says(&'static str, fn(&[String]) -> Result<TransitionVerdict, HookError>);
+
+    impl Plugin for Says {
+        fn name(&self) -> &str {
+            self.0
+        }
+
+        fn hooks(&self) -> HookSet {
+            HookSet::from([Hook::Transition])
+        }
+
+        fn status(&self) -> PluginStatus {
+            PluginStatus::Ready { version: "1".into(), origin: "native".into(), digest: String::new() }
+        }
+
+        fn before<'a>(
+            &'a self,
+            _call: &'a Call,
+            request: &'a TransitionRequest,
+        ) -> BoxFuture<'a, Reply<TransitionDecision>> {
+            let decide = |verdict| TransitionDecision { verdict, reason: String::new() };
+            std::future::ready(Reply::from((self.1)(&request.to).map(decide))).boxed()
+        }
+    }
+
+    fn hooks(plugins: Vec<Says>) -> Hooks {
+        let bound = |plugin| Binding { grants: [Grant::States].into(), ..Binding::new(Arc::new(plugin)) };
+        let default = Arc::new(NativeDefault::new(FixedCatalog::with(&[], &[]), false));
+        Hooks::new(plugins.into_iter().map(bound).collect(), default)
+    }
+
+    async fn ask(hooks: &Hooks) -> TransitionAnswer {
+        let request = TransitionRequest {
+            host: host("new"),
+            to: vec!["web".into()],
+            cause: "operator".into(),
+            actor: "ada".into(),
+        };
+        hooks.transition(call(), request).await.answer
+    }
+
+    fn prepended(to: &[String]) -> Result<TransitionVerdict, HookError> {
+        Ok(TransitionVerdict::Redirect([&["prep".to_owned()], to].concat()))
+    }
+
+    #[tokio::test]
+    async fn redirects_build_on_each_other_and_a_denial_ends_it() {
+        let to = vec!["prep".to_owned(), "prep".to_owned(), "web".to_owned()];
+        let both = hooks(vec![Says("a", prepended), Says("b", prepended)]);
+        assert_eq!(ask(&both).await, TransitionAnswer::Go { to, redirected_by: Some("b".into()) });
+        let denied = hooks(vec![Says("a", prepended), Says("b", |_| Ok(TransitionVerdict::Deny("no".into())))]);
+        let refused = TransitionAnswer::Refused { plugin: "b".into(), why: "refuses: no".into() };
+        assert_eq!(ask(&denied).await, refused);
+    }
+
+    #[tokio::test]
+    async fn a_plugin_that_breaks_again_and_again_still_keeps_the_queue_as_it_is() {
+        let broken = hooks(vec![Says("a", |_| Err(HookError::Trap("unreachable".into())))]);
+        for _ in 0..5 {
+            assert!(matches!(ask(&broken).await, TransitionAnswer::Refused { .. }));
+        }
+        let state = &broken.bindings().next().unwrap().breakers.states(std::time::Instant::now());
+        assert_eq!(state.len(), 1, "the breaker is open, and shown");
+    }
+}

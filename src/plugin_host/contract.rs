@@ -18,4 +18,6 @@ wasmtime::component::bindgen!({
     world: "plugin",
     imports: { default: async | trappable },
     exports: { default: async },
+    // Calls are recorded as the guest saw them: in the contract's own types.
+    additional_derives: [serde::Serialize, serde::Deserialize],
 });

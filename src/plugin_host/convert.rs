@@ -4,15 +4,40 @@ use serde_json::{Map, Value};
 
 use super::contract::kiwispray::plugin::types as wit;
 use crate::hooks::{
-    BootDecision, BootPlan, BootRequest, BootVerdict, DiscoveryDecision, DiscoveryVerdict, Edit, Hold, HookError,
-    ImageBoot, KnownHost, Patch, TemplateBoot,
+    BootDecision, BootPlan, BootRequest, BootVerdict, DiscoveryDecision, DiscoveryVerdict, Edit, Event, Hold,
+    HookError, ImageBoot, KnownHost, NextRun, Patch, RenderRequest, TemplateBoot, TransitionDecision,
+    TransitionRequest, TransitionVerdict,
 };
 
-pub(super) fn request(request: &BootRequest) -> wit::BootRequest {
+pub(super) fn boot_request(request: &BootRequest) -> wit::BootRequest {
     wit::BootRequest { host: host(&request.host), facts: request.facts.clone() }
 }
 
-fn host(host: &KnownHost) -> wit::KnownHost {
+pub(super) fn render_request(request: &RenderRequest) -> wit::RenderRequest {
+    wit::RenderRequest { host: host(&request.host), document: request.document.clone(), vars: json(&request.vars) }
+}
+
+pub(super) fn transition_request(request: &TransitionRequest) -> wit::TransitionRequest {
+    wit::TransitionRequest {
+        host: host(&request.host),
+        to: request.to.clone(),
+        cause: request.cause.clone(),
+        actor: request.actor.clone(),
+    }
+}
+
+pub(super) fn event(event: &Event) -> wit::Event {
+    wit::Event {
+        id: event.id.clone(),
+        host_seq: event.host_seq,
+        at_ms: event.at_ms,
+        kind: event.kind.clone(),
+        host: event.host.as_ref().map(host),
+        detail: json(&event.detail),
+    }
+}
+
+pub(super) fn host(host: &KnownHost) -> wit::KnownHost {
     wit::KnownHost {
         id: host.id,
         revision: host.revision,
@@ -63,7 +88,28 @@ pub(super) fn discovery_decision(decision: wit::DiscoveryDecision) -> Result<Dis
     Ok(DiscoveryDecision { verdict, reason: decision.reason })
 }
 
-fn patch(patch: wit::Patch) -> Result<Patch, HookError> {
+pub(super) fn variables(text: String) -> Result<Map<String, Value>, HookError> {
+    serde_json::from_str(&text)
+        .map_err(|error| HookError::BadAnswer(format!("the variables are no JSON object: {error}")))
+}
+
+pub(super) fn transition_decision(decision: wit::TransitionDecision) -> Result<TransitionDecision, HookError> {
+    let verdict = match decision.verdict {
+        wit::TransitionVerdict::Allow => TransitionVerdict::Allow,
+        wit::TransitionVerdict::Redirect(states) => TransitionVerdict::Redirect(states),
+        wit::TransitionVerdict::Deny(why) => TransitionVerdict::Deny(why),
+    };
+    Ok(TransitionDecision { verdict, reason: decision.reason })
+}
+
+pub(super) fn next_run(next: wit::NextRun) -> Result<NextRun, HookError> {
+    Ok(match next {
+        wit::NextRun::AtPeriod => NextRun::AtPeriod,
+        wit::NextRun::AfterMs(ms) => NextRun::AfterMs(ms),
+    })
+}
+
+pub(super) fn patch(patch: wit::Patch) -> Result<Patch, HookError> {
     Ok(Patch {
         hostname: match patch.hostname {
             wit::Edit::Keep => Edit::Keep,

@@ -1,26 +1,26 @@
 //! From bytes to something callable: imports against grants, exports against the contract, and a first conversation.
 //!
 //! What a component imports is what it can do, so the list is checked before anything of it runs, in words of our own.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use wasmtime::Engine;
-use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
+use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker};
+use wasmtime::{Engine, Store};
 
-use super::contract::exports::kiwispray::plugin::{about, boot, discovery};
+use super::about;
+use super::contract::exports::kiwispray::plugin as exports;
 use super::contract::kiwispray::plugin as imports;
-use super::sandbox::{Access, CallState, Sandbox};
-use crate::hooks::{Call, Hook, HookError, HookSet, Run};
+use super::egress::Rule;
+use super::sandbox::{CallState, Sandbox};
+use super::secret::SecretText;
+use crate::hooks::{About, Grants, Hook, HookError, HookSet};
 
 /// A component's file; a Python guest has 18 MB.
 pub(super) const COMPONENT_MAX_BYTES: u64 = 64 << 20;
-/// What a plugin has to say what it is.
-const ABOUT_BUDGET: Duration = Duration::from_millis(200);
 /// The package and version whose interfaces are offered and looked for.
 const PACKAGE: &str = "kiwispray:plugin/";
 const VERSION: &str = "@0.1.0";
@@ -39,6 +39,20 @@ pub enum Interface {
 
 impl Interface {
     const ALL: [Self; 5] = [Self::Catalog, Self::Hosts, Self::Kv, Self::Http, Self::Signing];
+
+    /// What follows from grants: the imports that something was granted for. The names of images and templates are no
+    /// secret.
+    #[must_use]
+    pub fn granted(grants: &Grants, http: &[Rule], signing: &BTreeMap<String, SecretText>) -> BTreeSet<Self> {
+        let is_granted = |interface: &Self| match interface {
+            Self::Catalog => true,
+            Self::Hosts => !grants.hosts.is_empty(),
+            Self::Kv => grants.kv,
+            Self::Http => !http.is_empty(),
+            Self::Signing => !signing.is_empty(),
+        };
+        Self::ALL.into_iter().filter(is_granted).collect()
+    }
 }
 
 impl fmt::Display for Interface {
@@ -65,6 +79,9 @@ pub enum LoadError {
     /// It wants something that the operator has not granted.
     #[error("needs `{0}`, which it was not granted")]
     MissingGrant(Interface),
+    /// A grant cannot be used: a secret or a certificate is missing.
+    #[error("cannot have what it was granted: {0}")]
+    Grant(String),
     /// It wants something that the contract does not have.
     #[error("needs `{0}`, which this server does not offer")]
     UnknownImport(String),
@@ -88,25 +105,86 @@ pub enum LoadError {
 /// A component that can be called.
 pub(super) struct Loaded {
     pub(super) pre: InstancePre<CallState>,
-    pub(super) boot: Option<boot::GuestIndices>,
-    pub(super) discovery: Option<discovery::GuestIndices>,
+    pub(super) exports: Exports,
+    pub(super) about: About,
     pub(super) version: String,
     pub(super) digest: String,
 }
 
-impl Loaded {
+/// Where a component has its hooks.
+#[derive(Clone)]
+pub(super) struct Exports {
+    pub(super) about: exports::about::GuestIndices,
+    pub(super) boot: Option<exports::boot::GuestIndices>,
+    pub(super) discovery: Option<exports::discovery::GuestIndices>,
+    pub(super) render: Option<exports::render::GuestIndices>,
+    pub(super) transition: Option<exports::transition::GuestIndices>,
+    pub(super) events: Option<exports::events::GuestIndices>,
+    pub(super) schedule: Option<exports::schedule::GuestIndices>,
+}
+
+impl Exports {
+    fn find(pre: &InstancePre<CallState>) -> Result<Self, LoadError> {
+        macro_rules! find {
+            ($hook:ident) => {
+                exported(pre.component(), stringify!($hook))
+                    .then(|| exports::$hook::GuestIndices::new(pre))
+                    .transpose()
+                    .map_err(other_contract)?
+            };
+        }
+        Ok(Self {
+            about: find!(about).ok_or(LoadError::MissingExport("about"))?,
+            boot: find!(boot),
+            discovery: find!(discovery),
+            render: find!(render),
+            transition: find!(transition),
+            events: find!(events),
+            schedule: find!(schedule),
+        })
+    }
+
     pub(super) fn hooks(&self) -> HookSet {
-        let boot = self.boot.as_ref().map(|_| Hook::Boot);
-        boot.into_iter().chain(self.discovery.as_ref().map(|_| Hook::Discovery)).collect()
+        let has = |hook: &Hook| match hook {
+            Hook::Boot => self.boot.is_some(),
+            Hook::Discovery => self.discovery.is_some(),
+            Hook::Render => self.render.is_some(),
+            Hook::Transition => self.transition.is_some(),
+            Hook::Events => self.events.is_some(),
+            Hook::Schedule => self.schedule.is_some(),
+        };
+        Hook::ALL.into_iter().filter(has).collect()
+    }
+
+    /// Loads all of them: looking exports up checks their names, only loading checks their types.
+    fn check(&self, store: &mut Store<CallState>, instance: &Instance) -> wasmtime::Result<()> {
+        self.about.load(&mut *store, instance)?;
+        macro_rules! check {
+            ($($hook:ident),*) => { $(
+                if let Some(hook) = &self.$hook {
+                    hook.load(&mut *store, instance)?;
+                }
+            )* };
+        }
+        check!(boot, discovery, render, transition, events, schedule);
+        Ok(())
     }
 }
 
-/// Compiles a component, checks it and talks to it once. Compiling takes a thread for blocking work.
+fn exported(component: &Component, hook: &str) -> bool {
+    component.get_export_index(None, &*format!("{PACKAGE}{hook}{VERSION}")).is_some()
+}
+
+fn other_contract(error: wasmtime::Error) -> LoadError {
+    LoadError::OtherContract(format!("{error:#}"))
+}
+
+/// Compiles a component, checks it and talks to it. Compiling takes a thread for blocking work.
 pub(super) async fn load(
     sandbox: &Sandbox,
     name: &Arc<str>,
     bytes: Vec<u8>,
-    grants: &BTreeSet<Interface>,
+    granted: &BTreeSet<Interface>,
     config: &str,
 ) -> Result<Loaded, LoadError> {
     let digest = sha256(&bytes);
@@ -115,26 +193,17 @@ pub(super) async fn load(
         .await
         .map_err(|stopped| LoadError::NotAComponent(stopped.to_string()))?
         .map_err(|error| LoadError::NotAComponent(error.root_cause().to_string()))?;
-    check_imports(sandbox.engine(), &component, grants)?;
-    let other = |error: wasmtime::Error| LoadError::OtherContract(format!("{error:#}"));
-    let linker = linker(sandbox.engine(), grants).map_err(other)?;
-    let pre = linker.instantiate_pre(&component).map_err(other)?;
-
-    let exports = |hook: &str| component.get_export_index(None, &*format!("{PACKAGE}{hook}{VERSION}")).is_some();
-    let boot = exports("boot").then(|| boot::GuestIndices::new(&pre)).transpose().map_err(other)?;
-    let discovery = exports("discovery").then(|| discovery::GuestIndices::new(&pre)).transpose().map_err(other)?;
-    if !exports("about") {
-        return Err(LoadError::MissingExport("about"));
+    check_imports(sandbox.engine(), &component, granted)?;
+    let linker = linker(sandbox.engine(), granted).map_err(other_contract)?;
+    let pre = linker.instantiate_pre(&component).map_err(other_contract)?;
+    let exports = Exports::find(&pre)?;
+    if exports.hooks().is_empty() {
+        return Err(LoadError::MissingExport("hook"));
     }
-    if boot.is_none() && discovery.is_none() {
-        return Err(LoadError::MissingExport("boot or discovery"));
-    }
-    let about = about::GuestIndices::new(&pre).map_err(other)?;
-    let mut loaded = Loaded { pre, boot, discovery, version: String::new(), digest };
-    probe(sandbox, name, &loaded).await?;
-    loaded.version = describe(sandbox, name, &loaded.pre, &about).await?;
-    check_config(sandbox, name, &loaded.pre, &about, config).await?;
-    Ok(loaded)
+    check_exports(sandbox, name, &pre, &exports).await?;
+    let (version, about) = about::describe(sandbox, name, &pre, &exports.about).await?;
+    about::check_config(sandbox, name, &pre, &exports.about, config).await?;
+    Ok(Loaded { pre, exports, about, version, digest })
 }
 
 /// Answers a missing grant in our own words; wasmtime's are about linking.
@@ -176,71 +245,18 @@ fn linker(engine: &Engine, grants: &BTreeSet<Interface>) -> wasmtime::Result<Lin
     Ok(linker)
 }
 
-/// Loads every hook of one instance: looking exports up checks their names, only loading checks their types.
-async fn probe(sandbox: &Sandbox, name: &Arc<str>, loaded: &Loaded) -> Result<(), LoadError> {
-    let (boot, discovery) = (loaded.boot.clone(), loaded.discovery.clone());
-    let probe = sandbox.run(about_state(name), &loaded.pre, move |store, instance| {
-        async move {
-            let boot = boot.map(|boot| boot.load(&mut *store, &instance)).transpose();
-            let discovery = discovery.map(|discovery| discovery.load(&mut *store, &instance)).transpose();
-            Ok(boot.err().or(discovery.err()))
-        }
-        .boxed()
-    });
-    match probe.await.0.map_err(LoadError::About)? {
-        Some(error) => Err(LoadError::OtherContract(format!("{error:#}"))),
-        None => Ok(()),
-    }
-}
-
-/// Asks the plugin what it is. Returns its version.
-async fn describe(
+async fn check_exports(
     sandbox: &Sandbox,
     name: &Arc<str>,
     pre: &InstancePre<CallState>,
-    about: &about::GuestIndices,
-) -> Result<String, LoadError> {
-    let about = about.clone();
-    let describe = sandbox.run(about_state(name), pre, move |store, instance| {
-        async move { about.load(&mut *store, &instance)?.call_describe(store).await }.boxed()
-    });
-    let description = describe.await.0.map_err(LoadError::About)?;
-    if description.name.is_empty() || description.version.is_empty() {
-        return Err(LoadError::BadDescription("it has no name or no version".to_owned()));
-    }
-    match serde_json::from_str(&description.config_schema) {
-        Ok(serde_json::Value::Object(_)) => Ok(description.version.chars().take(64).collect()),
-        Ok(_) => Err(LoadError::BadDescription("its configuration's schema is no object".to_owned())),
-        Err(error) => Err(LoadError::BadDescription(format!("its configuration's schema is no JSON: {error}"))),
-    }
-}
-
-async fn check_config(
-    sandbox: &Sandbox,
-    name: &Arc<str>,
-    pre: &InstancePre<CallState>,
-    about: &about::GuestIndices,
-    config: &str,
+    exports: &Exports,
 ) -> Result<(), LoadError> {
-    let (about, config) = (about.clone(), config.to_owned());
-    let check = sandbox.run(about_state(name), pre, move |store, instance| {
-        async move { about.load(&mut *store, &instance)?.call_check_config(store, &config).await }.boxed()
+    let exports = exports.clone();
+    let check = sandbox.run(about::state(name), pre, move |store, instance| {
+        // The outer result is about running it, the inner one about its types.
+        async move { Ok(exports.check(store, &instance)) }.boxed()
     });
-    let problems = check.await.0.map_err(LoadError::About)?;
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let sentence = |problem: &imports::types::ConfigProblem| {
-        let at = if problem.at.is_empty() { String::new() } else { format!("{}: ", problem.at) };
-        format!("{at}{}", problem.message).chars().take(300).collect::<String>()
-    };
-    Err(LoadError::Config(problems.iter().take(10).map(sentence).collect::<Vec<_>>().join("; ")))
-}
-
-/// A call in which nothing can be reached and the configuration is not known yet.
-fn about_state(name: &Arc<str>) -> CallState {
-    let call = Call { budget: ABOUT_BUDGET, ..Call::new("load", 0, Run::Dry) };
-    CallState::new(Arc::clone(name), Arc::from("{}"), Access::Nothing, call)
+    check.await.0.map_err(LoadError::About)?.map_err(other_contract)
 }
 
 fn sha256(bytes: &[u8]) -> String {

@@ -5,17 +5,29 @@
 //! next call works. A component that does not load degrades to a plugin that answers `unavailable`, never to a server that
 //! does not start.
 //!
-//! In reading order: `engine` compiles and keeps the clock, `sandbox` is one call, `imports` and `denied` are what guests may
-//! ask, `load` turns a file into something callable, `convert` translates, `host` is the way in.
+//! In reading order: `engine` compiles and keeps the clock, `sandbox` is one call, `imports` is what guests may ask, `load` and
+//! `about` turn a file into something callable, `schema` holds configurations to what it says, `convert` translates, `plugin`
+//! is what the core calls (`broken` where there is nothing to call), `recording` is a call as data, `host` is the way in.
+mod about;
+mod broken;
 mod contract;
 mod convert;
-mod denied;
+pub mod egress;
 mod engine;
 mod host;
 mod imports;
 mod load;
+mod plugin;
+mod recording;
 mod sandbox;
+mod schema;
+mod secret;
+mod signing;
 
+pub use broken::BrokenPlugin;
 pub use engine::{Allocation, EngineError};
-pub use host::{BrokenPlugin, Component, PluginHost};
+pub use host::{Component, PluginHost};
 pub use load::{Interface, LoadError};
+pub use recording::{Diverged, ImportCall, RECORDING_FORMAT, RecordedAnswer, RecordedCall, Recording, Tape};
+pub use schema::{BadSchema, SchemaProblem, schema_problems};
+pub use secret::{SecretError, SecretText};

@@ -3,44 +3,64 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout_at;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
 
+use super::egress::Egress;
 use super::engine::{CALLS_MAX, MEMORY_MAX_BYTES, TABLE_MAX_ELEMENTS, WasmEngine};
-use crate::hooks::{Call, Capabilities, HookError};
+use super::signing::Keys;
+use crate::hooks::{Allowance, Call, Capabilities, Hook, HookError};
 
 /// What the host copies for one import or answer. The default lets aliased lists make it allocate 128 MB.
 const HOSTCALL_FUEL: usize = 1 << 20;
-/// Imports called in one call: fuel is per import, so a flood of small ones is bounded here.
-const IMPORTS_MAX: u32 = 10_000;
-/// Bytes given to imports in one call.
-const IMPORTS_MAX_BYTES: usize = 4 << 20;
+/// Places that calls which may take long (events and jobs) never have: `/bootstrap` waits for nobody's download.
+const DECISION_PLACES: u32 = CALLS_MAX * 5 / 8;
 /// Log lines of one call that are written; the rest is counted.
 pub(super) const LOG_LINES_MAX: u32 = 100;
+
+/// What one call may ask the core. Fuel is per question, so a flood of small ones is bounded here.
+#[derive(Clone, Copy, Debug)]
+struct AskingLimits {
+    questions: u32,
+    /// Of questions and answers together.
+    bytes: usize,
+}
+
+impl AskingLimits {
+    /// A decision asks little. Whoever synchronises thousands of hosts asks much, and has a minute for it.
+    const fn of(hook: Option<Hook>) -> Self {
+        match hook {
+            Some(hook) if !hook.is_decision() => Self { questions: 200_000, bytes: 256 << 20 },
+            Some(_) | None => Self { questions: 10_000, bytes: 4 << 20 },
+        }
+    }
+}
 
 /// Runs calls, a bounded number at once.
 #[derive(Clone)]
 pub(super) struct Sandbox {
     engine: WasmEngine,
     places: Arc<Semaphore>,
+    /// Those of the places that calls which may take long share.
+    background: Arc<Semaphore>,
 }
 
-/// What a guest may reach beyond itself.
-#[derive(Clone)]
-pub(super) enum Access {
-    /// Nothing: it is being loaded.
-    Nothing,
-    /// What the core offers.
-    Core(Arc<dyn Capabilities>),
+/// What one call of a guest may reach beyond itself.
+pub(super) struct Reach {
+    pub(super) core: Arc<dyn Capabilities>,
+    pub(super) allowance: Allowance,
+    pub(super) egress: Arc<Egress>,
+    pub(super) keys: Arc<Keys>,
 }
 
 /// The host's side of one call.
 pub(super) struct CallState {
     pub(super) plugin: Arc<str>,
     pub(super) config: Arc<str>,
-    pub(super) access: Access,
+    /// None while the plugin is being loaded: then it can reach nothing.
+    pub(super) reach: Option<Arc<Reach>>,
     pub(super) call: Call,
     pub(super) ends: Instant,
     pub(super) notes: Vec<String>,
@@ -65,7 +85,8 @@ enum Stop {
 
 impl Sandbox {
     pub(super) fn new(engine: WasmEngine) -> Self {
-        Self { engine, places: Arc::new(Semaphore::new(CALLS_MAX as usize)) }
+        let places = |count: u32| Arc::new(Semaphore::new(count as usize));
+        Self { engine, places: places(CALLS_MAX), background: places(CALLS_MAX - DECISION_PLACES) }
     }
 
     pub(super) fn engine(&self) -> &wasmtime::Engine {
@@ -82,7 +103,8 @@ impl Sandbox {
         let budget = state.call.budget;
         let ends = state.ends;
         let late = HookError::Timeout { budget };
-        let Ok(place) = timeout_at(ends.into(), self.places.acquire()).await else {
+        let in_background = state.hook().is_some_and(|hook| !hook.is_decision());
+        let Ok(places) = timeout_at(ends.into(), self.place(in_background)).await else {
             return (Err(HookError::Unavailable("too many plugin calls at once".to_owned())), Vec::new());
         };
         let mut store = Store::new(&self.engine.engine, state);
@@ -100,22 +122,29 @@ impl Sandbox {
         };
         let ended = timeout_at(ends.into(), called).await;
         let state = store.into_data();
-        drop(place);
+        drop(places);
         let result = match ended {
             Ok(result) => result.map_err(|error| classify(&error, &state)),
             Err(_) => Err(late),
         };
         (result, state.notes)
     }
+
+    /// Waits for a place to run.
+    async fn place(&self, in_background: bool) -> [Option<SemaphorePermit<'_>>; 2] {
+        // These semaphores are never closed.
+        let background = if in_background { self.background.acquire().await.ok() } else { None };
+        [background, self.places.acquire().await.ok()]
+    }
 }
 
 impl CallState {
-    pub(super) fn new(plugin: Arc<str>, config: Arc<str>, access: Access, call: Call) -> Self {
+    pub(super) fn new(plugin: Arc<str>, config: Arc<str>, reach: Option<Reach>, call: Call) -> Self {
         let ends = Instant::now() + call.budget;
         Self {
             plugin,
             config,
-            access,
+            reach: reach.map(Arc::new),
             call,
             ends,
             notes: Vec::new(),
@@ -127,15 +156,28 @@ impl CallState {
         }
     }
 
-    /// Every import pays before it acts, so that a flood ends the call and not the server's memory or disk.
+    /// The hook it is in; none while the plugin is being loaded.
+    pub(super) fn hook(&self) -> Option<Hook> {
+        self.reach.as_ref().map(|reach| reach.allowance.hook)
+    }
+
+    /// Every question is paid for before anything is done about it, so that a flood ends the call and not the server's
+    /// memory or disk.
     pub(super) fn pay(&mut self, bytes: usize) -> wasmtime::Result<()> {
         self.imports += 1;
-        self.import_bytes = self.import_bytes.saturating_add(bytes);
-        if self.imports > IMPORTS_MAX {
-            return Err(Stop::Flood(format!("more than {IMPORTS_MAX} questions in one call")).into());
+        let most = AskingLimits::of(self.hook()).questions;
+        if self.imports > most {
+            return Err(Stop::Flood(format!("more than {most} questions in one call")).into());
         }
-        if self.import_bytes > IMPORTS_MAX_BYTES {
-            return Err(Stop::Flood(format!("more than {IMPORTS_MAX_BYTES} bytes in one call")).into());
+        self.pay_bytes(bytes)
+    }
+
+    /// Answers are paid for, too.
+    pub(super) fn pay_bytes(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.import_bytes = self.import_bytes.saturating_add(bytes);
+        let most = AskingLimits::of(self.hook()).bytes;
+        if self.import_bytes > most {
+            return Err(Stop::Flood(format!("more than {most} bytes in one call")).into());
         }
         Ok(())
     }

@@ -12,10 +12,10 @@ use tokio::time::timeout;
 
 use crate::domain::{
     Activity, Actor, Ask, Candidate, EventKind, Facts, Finding, HoldReason, Host, HostId, Identity, Metadata, NextBoot,
-    Offer, Parameter, PluginName, Recognition, Registration, States, learn, next_boot, note, note_hold, offer,
+    Offer, Parameter, PluginName, Recognition, Registration, States, advance, learn, next_boot, note, note_hold, offer,
     recognise, register,
 };
-use crate::hooks::{BootAnswer, BootOutcome, BootPlan, Call, DiscoveryAnswer, GivenPatch, KnownHost, Run, Trace};
+use crate::hooks::{BootAnswer, BootOutcome, BootPlan, Call, DiscoveryAnswer, GivenPatch, Hold, KnownHost, Run, Trace};
 use crate::images::LocalBoot;
 use crate::render::{BaseUrl, BootScript, HoldVars, LocalVars, NewVars, ServerVars, WaitVars};
 use crate::store::{Candidates, StoreError};
@@ -23,6 +23,7 @@ use crate::store::{Candidates, StoreError};
 use super::explain::{Decision, Explanation};
 use super::plan::{Occasion, boot_request, host_vars};
 use super::plugins::{By, PatchRefused};
+use super::transition::MayBecome;
 use super::{ANSWER_WITHIN, CONFLICT_RETRIES, Service, jitter, random_bootid};
 
 /// A request to `/bootstrap`.
@@ -87,6 +88,12 @@ impl Told {
         Self { host, decision: Decision::Hold { reason: reason.to_string() }, script: None, again_s: None }
     }
 
+    /// As a plugin wants it.
+    fn hold_as_told(host: Host, hold: Hold) -> Self {
+        let again_s = hold.again_after_ms.map(|ms| ms.div_ceil(1_000).max(1));
+        Self { again_s, ..Self::hold(Some(host), hold.text) }
+    }
+
     fn local(host: Option<Host>, reason: impl ToString) -> Self {
         Self { host, decision: Decision::Local { reason: reason.to_string() }, script: None, again_s: None }
     }
@@ -142,7 +149,7 @@ impl Service {
         let Some(host) = known else { return (Outcome::Hold, None) };
         let outcome = match next_boot(&host, &self.ask(&host, request.from)) {
             NextBoot::LocalDisk => Outcome::Local,
-            NextBoot::Wait | NextBoot::Hold(_) => Outcome::Hold,
+            NextBoot::Wait | NextBoot::Hold(_) | NextBoot::Advance => Outcome::Hold,
             NextBoot::Offer => Outcome::Boot,
         };
         (outcome, Some(host.id))
@@ -271,10 +278,59 @@ impl Service {
                 Err(error) => return Err(error),
             };
         }
+        if next_boot(&host, &self.ask(&host, asking.from)) == NextBoot::Advance {
+            host = match self.move_on(host).await? {
+                Ok(host) => host,
+                Err(told) => return Ok(*told),
+            };
+        }
         match next_boot(&host, &self.ask(&host, asking.from)) {
-            NextBoot::LocalDisk => Ok(Told::local(Some(host), "it is finished")),
+            NextBoot::LocalDisk => Ok(self.leave_finished_alone(host, asking, trail).await),
             NextBoot::Hold(reason) => Ok(self.hold(host, &reason, asking).await),
+            NextBoot::Advance => Ok(Told::hold(Some(host), "its step is done, and its queue has not moved on")),
             next @ (NextBoot::Wait | NextBoot::Offer) => self.ask_plugins(host, &next, asking, trail).await,
+        }
+    }
+
+    /// The queue of a host whose step is done moves on, if plugins allow it by now; else the host holds.
+    async fn move_on(&self, host: Host) -> Result<Result<Host, Box<Told>>, StoreError> {
+        let next = host.states.after_current();
+        let to = match self.may_become(&host, &next, "finish", &Actor::Machine, Run::Real).await {
+            Ok(MayBecome::Asked) => None,
+            Ok(MayBecome::Other { to, .. }) => Some(to),
+            Err(refused) => {
+                let reason = HoldReason::NotAdvanced(host.id, refused.to_string());
+                return Ok(Err(Box::new(Told::hold(Some(host), reason))));
+            }
+        };
+        self.commit(&host, advance(&host, to, Actor::Machine, self.clock.now())).await.map(Ok)
+    }
+
+    /// A finished host boots its own disk. Plugins whose binding names `finished` are told, and may let it wait if they
+    /// were granted that; whatever goes wrong with them, and whatever else they want, it is its own disk.
+    async fn leave_finished_alone(&self, host: Host, asking: &Asking<'_>, trail: &mut Trail) -> Told {
+        let hooks = self.hooks();
+        let request = boot_request(&host, asking.facts);
+        if !hooks.asks_about(&request.host) {
+            return Told::local(Some(host), "it is finished");
+        }
+        let now = self.clock.now();
+        let call = Call::new(format!("boot-{}-{}", host.id, now.as_nanosecond()), milliseconds(now), Run::Real);
+        let mut outcome = hooks.decide_boot(call, request).await;
+        trail.trace = Some(std::mem::take(&mut outcome.trace));
+        let host = match self.apply_patches(host.clone(), &outcome).await {
+            Ok(host) => host,
+            Err(error) => {
+                tracing::warn!(host = %host.id, %error, "a plugin's change to a finished host was not committed");
+                host
+            }
+        };
+        match outcome.answer {
+            BootAnswer::Hold(hold) => Told::hold_as_told(host, hold),
+            BootAnswer::Boot(BootPlan::LocalDisk) => Told::local(Some(host), outcome.reason),
+            BootAnswer::Boot(BootPlan::Image(_) | BootPlan::Template(_)) => {
+                Told::local(Some(host), "it is finished: a plugin wants to boot something else, but cannot order")
+            }
         }
     }
 
@@ -311,10 +367,7 @@ impl Service {
         trail.trace = Some(std::mem::take(&mut outcome.trace));
         host = self.apply_patches(host, &outcome).await?;
         let plan = match outcome.answer {
-            BootAnswer::Hold(hold) => {
-                let again_s = hold.again_after_ms.map(|ms| ms.div_ceil(1_000).max(1));
-                return Ok(Told { again_s, ..Told::hold(Some(host), hold.text) });
-            }
+            BootAnswer::Hold(hold) => return Ok(Told::hold_as_told(host, hold)),
             BootAnswer::Boot(BootPlan::LocalDisk) => return Ok(Told::local(Some(host), outcome.reason)),
             BootAnswer::Boot(plan) => plan,
         };

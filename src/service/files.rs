@@ -7,12 +7,15 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use serde_json::{Map, Value};
+
 use crate::domain::{Boot, BootId, Change, FetchRefused, Host, StateName, deliver, start_attempt};
+use crate::hooks::{self, Hook, RenderRefused, RenderRequest, Run};
 use crate::images::{Delivery, FileName, OpenedFile, Refused};
 use crate::render::{BaseUrl, Document, RenderError};
 use crate::store::StoreError;
 
-use super::plan::document_vars;
+use super::plan::{document_vars, known_host};
 use super::progress::History;
 use super::report::{Call, CallRefused};
 use super::{CONFLICT_RETRIES, Service};
@@ -37,6 +40,9 @@ pub enum FileRefused {
     /// The template is broken.
     #[error("the document cannot be rendered")]
     Render(#[source] RenderError),
+    /// A plugin that adds to the document must be waited for.
+    #[error("the document cannot be rendered yet; try again")]
+    Plugin(#[from] RenderRefused),
     /// The store did not answer.
     #[error("the server cannot reach its store; try again")]
     Store(#[from] StoreError),
@@ -63,10 +69,20 @@ impl Service {
     ) -> Result<BootFile, FileRefused> {
         let bootid: BootId = bootid.parse().map_err(|_| FileRefused::NotFound)?;
         let host = self.store.host(bootid.host()).await?.ok_or(FileRefused::NotFound)?;
-        let (service, segment, base) = (Arc::clone(self), raw_segment.to_owned(), base.clone());
-        let (opened, is_payload) = match on_thread(move || service.look_up(&host, &bootid, &segment, &base)).await? {
-            Found::Document(document) => return Ok(BootFile::Rendered(document)),
+        let (service, segment, looked_up) = (Arc::clone(self), raw_segment.to_owned(), host.clone());
+        let found = tokio::task::spawn_blocking(move || service.look_up(&looked_up, &bootid, &segment));
+        let (opened, is_payload) = match found.await.unwrap_or_else(|error| Err(fault(error)))? {
             Found::File(opened, is_payload) => (opened, is_payload),
+            Found::Template(image, name) => {
+                let mut variables = document_vars(&host, &bootid, base, image.as_str());
+                variables.vars = self.plugin_variables(&host, &name, base).await?;
+                let folder = self.catalogue.root().join(image.as_str());
+                let renderer = Arc::clone(&self.renderer);
+                let rendering =
+                    tokio::task::spawn_blocking(move || renderer.document(Some(&folder), &name, &variables));
+                let document = rendering.await.map_err(fault)?.map_err(FileRefused::Render)?;
+                return Ok(BootFile::Rendered(document));
+            }
         };
         let file = opened.name().to_string();
         if wanted == Wanted::Bytes {
@@ -88,7 +104,8 @@ impl Service {
         let boot = host.current_boot().filter(|boot| boot.bootid == bootid).ok_or(CallRefused::WrongBootId)?;
         let name = boot.image.as_ref().unwrap_or(host.states.current());
         let folder = boot.image.as_ref().map(|image| self.catalogue.root().join(image.as_str()));
-        let variables = document_vars(&host, &bootid, base, name.as_str());
+        let mut variables = document_vars(&host, &bootid, base, name.as_str());
+        variables.vars = self.plugin_variables(&host, "post-install", base).await?;
         let renderer = Arc::clone(&self.renderer);
         let rendering = move || renderer.document(folder.as_deref(), "post_install.sh", &variables);
         match tokio::task::spawn_blocking(rendering).await {
@@ -97,12 +114,26 @@ impl Service {
         }
     }
 
+    /// What plugins add to a document, as an object.
+    async fn plugin_variables(&self, host: &Host, document: &str, base: &BaseUrl) -> Result<Value, RenderRefused> {
+        let hooks = self.hooks();
+        if hooks.asked(Hook::Render).next().is_none() {
+            return Ok(Value::Object(Map::new()));
+        }
+        let now_ms = u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
+        let id = format!("render-{}-{}-{document}", host.id, host.event_count);
+        let mut vars = Map::new();
+        vars.insert("base".to_owned(), Value::from(base.to_string()));
+        let request = RenderRequest { host: known_host(host), document: document.to_owned(), vars };
+        hooks.variables(hooks::Call::new(id, now_ms, Run::Real), request).await.variables.map(Value::Object)
+    }
+
     /// What a boot's URL leads to. Blocks on folders that may be on a disk that hangs.
-    fn look_up(&self, host: &Host, bootid: &BootId, raw_segment: &str, base: &BaseUrl) -> Result<Found, FileRefused> {
+    fn look_up(&self, host: &Host, bootid: &BootId, raw_segment: &str) -> Result<Found, FileRefused> {
         let boot = host.current_boot().filter(|boot| boot.bootid == *bootid).ok_or(FileRefused::NotFound)?;
         let image = boot.image.as_ref().ok_or(FileRefused::NotFound)?;
-        if let Some(document) = self.document(host, bootid, image, raw_segment, base)? {
-            return Ok(Found::Document(document));
+        if let Some(template) = self.template(image, raw_segment) {
+            return Ok(Found::Template(image.clone(), template));
         }
         // The image may be replaced between two looks at it: then the file may be the payload of either.
         let before = self.is_payload(boot, image, raw_segment);
@@ -124,27 +155,16 @@ impl Service {
         }
     }
 
-    /// A template of the image under its own name; none if there is none.
-    fn document(
-        &self,
-        host: &Host,
-        bootid: &BootId,
-        image: &StateName,
-        name: &str,
-        base: &BaseUrl,
-    ) -> Result<Option<Document>, FileRefused> {
+    /// The name of the image's template that stands behind a file's name; none if there is none.
+    fn template(&self, image: &StateName, name: &str) -> Option<String> {
         let folder = self.catalogue.root().join(image.as_str());
         // KIWI asks for these arguments under the image's full name.
         let name = if name.ends_with(".config.bootoptions") { "config.bootoptions" } else { name };
         // Boot scripts are answers to /bootstrap, never files.
-        if name.ends_with(".ipxe")
-            || name.parse::<FileName>().is_err()
-            || !self.renderer.has_template(Some(&folder), name)
-        {
-            return Ok(None);
-        }
-        let variables = document_vars(host, bootid, base, image.as_str());
-        self.renderer.document(Some(&folder), name, &variables).map(Some).map_err(FileRefused::Render)
+        let is_document = !name.ends_with(".ipxe")
+            && name.parse::<FileName>().is_ok()
+            && self.renderer.has_template(Some(&folder), name);
+        is_document.then(|| name.to_owned())
     }
 
     async fn begin_attempt(&self, bootid: BootId, file: &FileName) -> Result<History, FileRefused> {
@@ -176,16 +196,14 @@ impl Service {
 
 /// What a boot's URL leads to.
 enum Found {
-    Document(Document),
+    /// A template of this image, under this name.
+    Template(StateName, String),
     /// A file, and whether the whole of it means "installed".
     File(OpenedFile, bool),
 }
 
-async fn on_thread(
-    look_up: impl FnOnce() -> Result<Found, FileRefused> + Send + 'static,
-) -> Result<Found, FileRefused> {
-    let found = tokio::task::spawn_blocking(look_up).await;
-    found.unwrap_or_else(|error| Err(FileRefused::Unreadable(io::Error::other(error))))
+fn fault(error: tokio::task::JoinError) -> FileRefused {
+    FileRefused::Unreadable(io::Error::other(error))
 }
 
 /// Whether a boot came further by this request, or had come so far before.
@@ -203,6 +221,9 @@ pub enum PostInstallRefused {
     /// The template is broken.
     #[error("the post-install script cannot be rendered; try again")]
     Render(#[from] RenderError),
+    /// A plugin that adds to the script must be waited for.
+    #[error("the post-install script cannot be rendered yet; try again")]
+    Plugin(#[from] RenderRefused),
     /// A fault of ours.
     #[error("the server has a fault; try again")]
     Fault(#[source] tokio::task::JoinError),

@@ -10,6 +10,8 @@ mod clock;
 mod explain;
 mod files;
 mod finished;
+#[cfg(test)]
+mod fixtures;
 mod hosts;
 mod images;
 mod notes;
@@ -17,6 +19,7 @@ mod plan;
 mod plugins;
 mod progress;
 mod report;
+mod transition;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +46,7 @@ pub use images::RemoveRefused;
 pub use plugins::{ApproveRefused, PluginCore, PluginKey, PluginValue};
 pub use progress::{FileProgress, HostProgress};
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
+pub use transition::TransitionRefused;
 
 use admission::Admission;
 use explain::Explanations;

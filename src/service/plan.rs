@@ -199,6 +199,7 @@ pub(super) fn known_host(host: &Host) -> KnownHost {
             Stage::Started => "started",
             Stage::Delivered => "delivered",
             Stage::Failed { .. } => "failed",
+            Stage::Done { .. } => "done",
         };
         more.insert("boot".to_owned(), serde_json::json!({ "stage": stage, "held": boot.held }));
     }

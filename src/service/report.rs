@@ -2,11 +2,9 @@
 
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
-
 use crate::domain::{
-    Actor, BootId, Change, EventKind, FinishRefused, Host, HostId, Identity, Inventory, InventoryRefused, MacAddr,
-    Metadata, MetadataError, PastOutcome, fail, finish, note, take_inventory,
+    Actor, BootId, EventKind, FinishRefused, Host, HostId, Identity, Inventory, InventoryRefused, MacAddr, Metadata,
+    MetadataError, PastOutcome, fail, note, take_inventory,
 };
 use crate::store::StoreError;
 
@@ -64,6 +62,23 @@ impl From<StoreError> for ReportRefused {
     }
 }
 
+/// What a machine reports of its step.
+#[derive(Clone, Copy)]
+enum Report<'a> {
+    Finish,
+    /// In its words.
+    Fail(&'a str),
+}
+
+impl Report<'_> {
+    const fn call(&self) -> &'static str {
+        match self {
+            Self::Finish => "finish",
+            Self::Fail(_) => "fail",
+        }
+    }
+}
+
 /// What an inventory image posts.
 #[derive(Debug, Clone, Default)]
 pub struct InventoryPost {
@@ -76,8 +91,7 @@ pub struct InventoryPost {
 impl Service {
     /// The machine finished its step.
     pub async fn finish(&self, call: &Call) -> Result<(), ReportRefused> {
-        let change = |host: &Host, bootid: &BootId, now| finish(host, bootid, now);
-        let bootid = self.report("finish", call, change).await?;
+        let bootid = self.report(Report::Finish, call).await?;
         self.progress.forget(&bootid);
         Ok(())
     }
@@ -85,8 +99,7 @@ impl Service {
     /// The machine failed its step.
     pub async fn fail(&self, call: &Call, reason: &str) -> Result<(), ReportRefused> {
         let reason = if reason.trim().is_empty() { "no reason given" } else { reason.trim() };
-        let change = |host: &Host, bootid: &BootId, now| fail(host, bootid, reason, now);
-        let bootid = self.report("fail", call, change).await?;
+        let bootid = self.report(Report::Fail(reason), call).await?;
         self.progress.forget(&bootid);
         Ok(())
     }
@@ -156,20 +169,19 @@ impl Service {
         if bootid.host() == host.id { Ok((host, bootid)) } else { Err(CallRefused::WrongBootId) }
     }
 
-    async fn report(
-        &self,
-        name: &str,
-        call: &Call,
-        change: impl Fn(&Host, &BootId, Timestamp) -> Result<Option<Change>, FinishRefused>,
-    ) -> Result<BootId, ReportRefused> {
+    async fn report(&self, report: Report<'_>, call: &Call) -> Result<BootId, ReportRefused> {
         for _ in 0..CONFLICT_RETRIES {
             let (host, bootid) = self.caller(call).await?;
-            let committed = match change(&host, &bootid, self.clock.now()) {
+            let change = match report {
+                Report::Finish => self.finish_as_allowed(&host, &bootid).await,
+                Report::Fail(reason) => fail(&host, &bootid, reason, self.clock.now()),
+            };
+            let committed = match change {
                 Ok(None) => return Ok(bootid),
                 Ok(Some(change)) => self.commit(&host, change).await,
                 Err(FinishRefused::WrongBootId) => return Err(CallRefused::WrongBootId.into()),
                 Err(refused @ FinishRefused::Superseded) => {
-                    let kind = EventKind::CallRefused { call: name.to_owned(), why: refused.to_string() };
+                    let kind = EventKind::CallRefused { call: report.call().to_owned(), why: refused.to_string() };
                     let noted = self.commit(&host, note(&host, kind, Actor::Machine, self.clock.now())).await;
                     if let Err(error) = noted {
                         tracing::warn!(host = %host.id, %error, "could not note a refused call");

@@ -174,6 +174,10 @@ fn encode_boot(to: &mut Writer, boot: &Boot) {
             to.byte(3);
             to.text(reason);
         }
+        Stage::Done { why } => {
+            to.byte(4);
+            to.text(why);
+        }
     }
     to.flag(boot.held);
 }
@@ -253,6 +257,7 @@ fn decode_boot(from: &mut Reader<'_>) -> Result<Boot, RecordError> {
             1 => Stage::Started,
             2 => Stage::Delivered,
             3 => Stage::Failed { reason: from.text()? },
+            4 => Stage::Done { why: from.text()? },
             _ => return Err(field("stage")),
         },
         held: from.flag()?,
@@ -363,6 +368,7 @@ mod tests {
             Stage::Started,
             Stage::Delivered,
             Stage::Failed { reason: "dd: no space \"left\"".to_owned() },
+            Stage::Done { why: "the plugin netbox refuses: frozen".to_owned() },
         ] {
             let mut host = busy_host(7);
             host.boot.as_mut().unwrap().stage = stage;

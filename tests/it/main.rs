@@ -22,4 +22,5 @@ mod people;
 mod plane;
 mod start;
 mod text;
+mod walkthrough;
 mod way;

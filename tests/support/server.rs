@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Server {
     pub(crate) site: Site,
+    /// Where it was told to listen; 0: anywhere.
+    port: u16,
     child: Child,
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<String>>,
@@ -34,8 +36,13 @@ pub(crate) fn command(site: &Site) -> Command {
 
 /// `kiwispray serve` over the folders of a site, on a free port.
 pub(crate) fn serve_command(site: &Site) -> Command {
+    serve_command_at(site, 0)
+}
+
+fn serve_command_at(site: &Site, port: u16) -> Command {
     let mut command = command(site);
-    command.args(["serve", "--config", "kiwispray.toml", "--data-dir", "data", "--init", "--listen", "127.0.0.1:0"]);
+    command.args(["serve", "--config", "kiwispray.toml", "--data-dir", "data", "--init"]);
+    command.args(["--listen", &format!("127.0.0.1:{port}")]);
     command.args(["--images-dir", "images", "--templates-dir", "templates", "--plugins-dir", "plugins"]);
     command.args(["--ipxe-dir", "ipxe"]);
     command
@@ -43,9 +50,14 @@ pub(crate) fn serve_command(site: &Site) -> Command {
 
 impl Server {
     pub(crate) fn start(site: Site) -> Self {
+        Self::start_at(site, 0)
+    }
+
+    /// On a port that machines were told before.
+    pub(crate) fn start_at(site: Site, port: u16) -> Self {
         let log = Arc::new(Mutex::new(String::new()));
-        let (child, address) = spawn(&site, &log);
-        Self { site, child, address, log }
+        let (child, address) = spawn(&site, port, &log);
+        Self { site, port, child, address, log }
     }
 
     /// A client at 127.0.0.1.
@@ -131,7 +143,7 @@ impl Server {
     }
 
     pub(crate) fn restart(&mut self) {
-        (self.child, self.address) = spawn(&self.site, &self.log);
+        (self.child, self.address) = spawn(&self.site, self.port, &self.log);
     }
 
     /// What the server wrote so far.
@@ -150,8 +162,8 @@ impl Drop for Server {
     }
 }
 
-fn spawn(site: &Site, log: &Arc<Mutex<String>>) -> (Child, SocketAddr) {
-    let mut command = serve_command(site);
+fn spawn(site: &Site, port: u16, log: &Arc<Mutex<String>>) -> (Child, SocketAddr) {
+    let mut command = serve_command_at(site, port);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (sender, lines) = mpsc::channel();
     collect(child.stderr.take().unwrap(), Arc::clone(log), None);

@@ -1,4 +1,4 @@
-//! Runs the benchmark (`examples/bench`) in release mode, with its stores beside what cargo builds.
+//! Runs the benchmarks (`examples/bench`, `examples/plugin_bench`) in release mode, with their files beside what cargo builds.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -6,33 +6,45 @@ use std::process::{Command as Process, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-/// Measure how fast machines are answered, against what the store alone can do.
+/// Measure, as ratios within one run.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// How fast machines are answered, against what the store alone can do.
+    Boots(Arguments),
+    /// What plugins cost, against bare wasmtime.
+    Plugins(Arguments),
+}
+
 #[derive(Debug, clap::Args)]
-pub(crate) struct Command {
+pub(crate) struct Arguments {
     /// Arguments of the benchmark itself, as `--rounds 3`; `--help` lists them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 pub(crate) fn run(command: &Command) -> Result<()> {
-    let program = build()?;
+    let (example, arguments) = match command {
+        Command::Boots(arguments) => ("bench", arguments),
+        Command::Plugins(arguments) => ("plugin_bench", arguments),
+    };
+    let program = build(example)?;
     // Beside the program, which is on a disk; the folder for temporary files often is not.
-    let folder = program.with_file_name("bench-data");
+    let folder = program.with_file_name(format!("{example}-data"));
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     // The server writes its log as it always does, but to a file.
-    let log = program.with_file_name("bench.log");
+    let log = program.with_file_name(format!("{example}.log"));
     let log_file = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     let mut bench = Process::new(&program);
-    bench.arg(&folder).args(&command.arguments).stderr(Stdio::from(log_file));
+    bench.arg(&folder).args(&arguments.arguments).stderr(Stdio::from(log_file));
     let status = bench.status().context("cannot run the benchmark")?;
     ensure!(status.success(), "the benchmark failed, or fell short of a target; its log is {}", log.display());
     Ok(())
 }
 
 /// Builds the benchmark and returns where it is.
-fn build() -> Result<PathBuf> {
+fn build(example: &str) -> Result<PathBuf> {
     let mut cargo = Process::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--package", "kiwispray", "--example", "bench"]);
+    cargo.args(["build", "--release", "--package", "kiwispray", "--example", example]);
     cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped()).stderr(Stdio::inherit());
     let output = cargo.output().context("cannot run cargo")?;
     ensure!(output.status.success(), "the benchmark does not build");

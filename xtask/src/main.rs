@@ -7,6 +7,7 @@ mod deny;
 mod e2e;
 mod packages;
 mod plugins;
+mod reference;
 mod test;
 
 /// Everything that builds, tests and measures kiwispray.
@@ -17,11 +18,14 @@ enum Xtask {
     Test(test::Command),
     /// Boot machines over a real network from a real server.
     E2e(e2e::Command),
-    /// Measure how fast machines are answered, against what the store alone can do.
+    /// Measure, as ratios within one run.
+    #[command(subcommand)]
     Bench(bench::Command),
     /// Build the shipped plugins, or check that they are built from what stands beside them.
     #[command(subcommand)]
     Plugins(plugins::Command),
+    /// Make the manual's reference of the plugin contract from the contract.
+    Reference(reference::Command),
     /// Install the Debian packages that tests need, as far as they are missing.
     Packages(packages::Command),
 }
@@ -32,6 +36,7 @@ fn main() -> anyhow::Result<()> {
         Xtask::E2e(command) => e2e::run(&command),
         Xtask::Bench(command) => bench::run(&command),
         Xtask::Plugins(command) => plugins::run(command),
+        Xtask::Reference(command) => reference::run(command),
         Xtask::Packages(command) => packages::run(&command),
     }
 }

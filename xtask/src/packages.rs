@@ -1,10 +1,14 @@
-//! The Debian packages that tests need. Only what is missing is installed, and each step says what it does.
+//! The Debian packages, and the target of Rust, that tests need. Only what is missing is installed, and each step says what it does.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command as Process;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+
+/// What plugins are compiled for.
+const GUEST_TARGET: &str = "wasm32-unknown-unknown";
 
 /// Install the Debian packages that tests need, as far as they are missing.
 #[derive(Debug, clap::Args)]
@@ -28,12 +32,18 @@ impl Purpose {
         match self {
             Purpose::Test => &[
                 "busybox-static",
+                "curl",
                 "dnsmasq-base",
                 "iproute2",
                 "ipxe",
                 "ipxe-qemu",
+                "libvirt-clients",
+                "libvirt-daemon",
+                "libvirt-daemon-driver-qemu",
                 "mtools",
                 "ovmf",
+                "python3-libvirt",
+                "python3-venv",
                 "qemu-system-x86",
                 "seabios",
                 "tcpdump",
@@ -83,6 +93,9 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 /// # Errors
 /// The machine is not a Debian, or apt fails.
 pub(crate) fn ensure_installed(purpose: Purpose) -> Result<()> {
+    if purpose == Purpose::Test {
+        ensure_guest_target()?;
+    }
     let missing = missing(purpose.packages())?;
     if missing.is_empty() {
         return Ok(());
@@ -96,6 +109,20 @@ pub(crate) fn ensure_installed(purpose: Purpose) -> Result<()> {
     arguments.extend(missing);
     arguments.extend(purpose.unwanted());
     apt_get(&arguments)
+}
+
+/// Plugins are compiled for a target of their own, also by tests.
+fn ensure_guest_target() -> Result<()> {
+    let libraries = Process::new("rustc").args(["--print", "target-libdir", "--target", GUEST_TARGET]).output();
+    let libraries = libraries.context("cannot run rustc")?.stdout;
+    if Path::new(String::from_utf8_lossy(&libraries).trim()).is_dir() {
+        return Ok(());
+    }
+    println!("installing the target {GUEST_TARGET}");
+    let status = Process::new("rustup").args(["target", "add", GUEST_TARGET]).status();
+    let status = status.with_context(|| format!("cannot run rustup; tests need the target {GUEST_TARGET}"))?;
+    ensure!(status.success(), "rustup target add {GUEST_TARGET} failed: {status}");
+    Ok(())
 }
 
 fn missing(packages: &'static [&'static str]) -> Result<Vec<&'static str>> {

@@ -2,8 +2,8 @@
 use serde_json::Value;
 
 use crate::{
-    BootDecision, BootPlan, BootVerdict, Description, DiscoveryDecision, DiscoveryVerdict, Edit, Hold, ImageBoot,
-    Patch, TemplateBoot,
+    BootDecision, BootPlan, BootVerdict, Description, DiscoveryDecision, DiscoveryVerdict, Edit, Hold, ImageBoot, Job,
+    Patch, TemplateBoot, TransitionDecision, TransitionVerdict,
 };
 
 /// No opinion: the next plugin is asked.
@@ -43,6 +43,78 @@ pub fn admit(patch: Patch) -> DiscoveryDecision {
 #[must_use]
 pub fn refuse(text: impl Into<String>) -> DiscoveryDecision {
     DiscoveryDecision { verdict: DiscoveryVerdict::Refuse(text.into()), reason: String::new() }
+}
+
+/// Lets a state change happen.
+pub const ALLOW: TransitionDecision = TransitionDecision { verdict: TransitionVerdict::Allow, reason: String::new() };
+
+/// Refuses a state change. A finish is committed as done all the same; the host is then held.
+#[must_use]
+pub fn deny(why: impl Into<String>) -> TransitionDecision {
+    TransitionDecision { verdict: TransitionVerdict::Deny(why.into()), reason: String::new() }
+}
+
+/// Lets a state change lead to another queue: `redirect("burn-in,web")` or `redirect(["burn-in", "web"])`.
+#[must_use]
+pub fn redirect(states: impl Queue) -> TransitionDecision {
+    TransitionDecision { verdict: TransitionVerdict::Redirect(states.states()), reason: String::new() }
+}
+
+/// Gives a host a queue of states, for `discovery` and for `ask::hosts::apply`: `assign("wipe,web", "CHG-4711")`.
+///
+/// `why` names the wish ([`Patch::order`]): the core carries out a wish once per host and refuses its repeat, so a wish
+/// that stays where the plugin reads it does not install in a circle.
+#[must_use]
+pub fn assign(states: impl Queue, why: impl Into<String>) -> Patch {
+    Patch::default().states(states.states()).order(why)
+}
+
+/// A queue of states, as people write it (`"wipe,web"`) or as a list.
+pub trait Queue {
+    /// The states; the first is the current one.
+    fn states(self) -> Vec<String>;
+}
+
+impl Queue for &str {
+    fn states(self) -> Vec<String> {
+        self.split(',').map(str::trim).filter(|state| !state.is_empty()).map(str::to_owned).collect()
+    }
+}
+
+impl Queue for &String {
+    fn states(self) -> Vec<String> {
+        self.as_str().states()
+    }
+}
+
+impl Queue for String {
+    fn states(self) -> Vec<String> {
+        self.as_str().states()
+    }
+}
+
+impl<const N: usize> Queue for [&str; N] {
+    fn states(self) -> Vec<String> {
+        self.map(str::to_owned).to_vec()
+    }
+}
+
+impl Queue for &[String] {
+    fn states(self) -> Vec<String> {
+        self.to_vec()
+    }
+}
+
+impl Queue for Vec<String> {
+    fn states(self) -> Vec<String> {
+        self
+    }
+}
+
+impl Queue for Vec<&str> {
+    fn states(self) -> Vec<String> {
+        self.into_iter().map(str::to_owned).collect()
+    }
 }
 
 fn decide(verdict: BootVerdict) -> BootDecision {
@@ -104,6 +176,15 @@ impl DiscoveryDecision {
     }
 }
 
+impl TransitionDecision {
+    /// Says why, in a few words.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.reason = reason.into();
+        self
+    }
+}
+
 impl Description {
     /// A plugin that takes any configuration, wants no events and runs no jobs.
     #[must_use]
@@ -123,6 +204,20 @@ impl Description {
     #[must_use]
     pub fn config_schema(mut self, schema: &Value) -> Self {
         self.config_schema = schema.to_string();
+        self
+    }
+
+    /// Wants the events of a kind (`finished`, `failed`, …); `*` for all.
+    #[must_use]
+    pub fn event(mut self, kind: impl Into<String>) -> Self {
+        self.events.push(kind.into());
+        self
+    }
+
+    /// Has a job that is run again and again.
+    #[must_use]
+    pub fn job(mut self, name: impl Into<String>, period_s: u32) -> Self {
+        self.jobs.push(Job { name: name.into(), period_s });
         self
     }
 }
@@ -148,6 +243,13 @@ impl Patch {
         self
     }
 
+    /// Removes the host's name.
+    #[must_use]
+    pub fn clear_hostname(mut self) -> Self {
+        self.hostname = Edit::Clear;
+        self
+    }
+
     /// Replaces the queue of states; empty means finished.
     #[must_use]
     pub fn states<S: Into<String>>(mut self, states: impl IntoIterator<Item = S>) -> Self {
@@ -155,7 +257,14 @@ impl Patch {
         self
     }
 
-    /// Sets metadata at a dotted path.
+    /// Names the wish behind the states. The core carries it out once per host; needed to leave `finished`.
+    #[must_use]
+    pub fn order(mut self, name: impl Into<String>) -> Self {
+        self.order = Some(name.into());
+        self
+    }
+
+    /// Sets metadata at a dotted path; a dot inside a key is written `\.`.
     #[must_use]
     pub fn set(mut self, path: impl Into<String>, value: impl Into<Value>) -> Self {
         self.set.push((path.into(), value.into().to_string()));
@@ -187,6 +296,14 @@ mod tests {
     fn what_a_verdict_does_not_have_is_left_alone() {
         assert_eq!(PASS.append("quiet").var("a", 1).again_after_ms(5), PASS);
         assert_eq!(local_disk().append("quiet"), local_disk());
+    }
+
+    #[test]
+    fn an_assignment_is_a_queue_and_the_name_of_its_wish() {
+        let patch = Patch::default().states(["wipe", "web"]).order("CHG-1");
+        assert_eq!(assign("wipe, web", "CHG-1"), patch);
+        assert_eq!(assign(["wipe", "web"], "CHG-1"), patch);
+        assert_eq!(assign("", "done").states, Some(Vec::new()));
     }
 
     #[test]

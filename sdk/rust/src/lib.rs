@@ -27,8 +27,8 @@
 //! The same code runs natively in tests: [`testing::Core`] answers what the plugin asks of the core.
 //!
 //! Modules: [`plugin`] is the trait and the macro, [`answers`] builds verdicts, [`core`](mod@crate::ask) is what a plugin
-//! may ask, [`testing`] stands in for the server, `bindings` is generated from `sdk/wit`,
-//! `arena` is the memory of a guest.
+//! may ask, [`select`] holds hosts against conditions, [`testing`] stands in for the server, `bindings` is generated from
+//! `sdk/wit`, `arena` is the memory of a guest.
 mod answers;
 #[cfg(target_family = "wasm")]
 mod arena;
@@ -39,10 +39,11 @@ pub mod bindings;
 pub mod panics;
 pub mod plugin;
 mod requests;
+pub mod select;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
-pub use answers::{PASS, admit, hold, image, local_disk, refuse, template};
+pub use answers::{ALLOW, PASS, Queue, admit, assign, deny, hold, image, local_disk, redirect, refuse, template};
 pub use bindings::types::{
     BootDecision, BootPlan, BootRequest, BootVerdict, ConfigProblem, Description, DiscoveryDecision, DiscoveryVerdict,
     Edit, Error, Event, Hold, ImageBoot, Job, KnownHost, NextRun, Patch, RenderRequest, RetryLater, TemplateBoot,
@@ -54,3 +55,8 @@ pub use plugin::Plugin;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// The manual's recipes, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/src/plugins/recipes.md")]
+struct Recipes;

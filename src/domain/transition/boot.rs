@@ -39,6 +39,8 @@ pub enum NextBoot {
     Wait,
     /// Wait for a person.
     Hold(HoldReason),
+    /// The step is done, and the queue was kept from moving on: ask again whether it may.
+    Advance,
     /// Boot the current state, if everybody else agrees.
     Offer,
 }
@@ -50,6 +52,8 @@ pub enum HoldReason {
     Unreported(HostId),
     /// The machine reported a failure, in these words.
     Failed(HostId, String),
+    /// The machine reported that it is done, and the queue was kept from moving on.
+    NotAdvanced(HostId, String),
     /// The limit of attempts is reached.
     TooManyAttempts(HostId, u32),
     /// A boot of this host is running at another address.
@@ -63,7 +67,7 @@ impl HoldReason {
     pub const fn is_lasting(&self) -> bool {
         match self {
             Self::Unreported(_) | Self::Failed(..) | Self::TooManyAttempts(..) => true,
-            Self::InUse(_) | Self::ClockBehind => false,
+            Self::NotAdvanced(..) | Self::InUse(_) | Self::ClockBehind => false,
         }
     }
 }
@@ -76,6 +80,9 @@ impl fmt::Display for HoldReason {
             }
             Self::Failed(id, reason) => {
                 write!(f, "the machine reported a failure ({reason}): kiwispray host retry {id}")
+            }
+            Self::NotAdvanced(id, why) => {
+                write!(f, "done, and kept from going on: {why}; it is asked again, or: kiwispray host finish {id}")
             }
             Self::TooManyAttempts(id, attempts) => {
                 write!(f, "{attempts} attempts did not complete: kiwispray host retry {id}")
@@ -109,6 +116,7 @@ pub fn next_boot(host: &Host, ask: &Ask) -> NextBoot {
     let Some(boot) = host.current_boot() else { return NextBoot::Offer };
     match &boot.stage {
         Stage::Failed { reason } => NextBoot::Hold(HoldReason::Failed(host.id, reason.clone())),
+        Stage::Done { .. } => NextBoot::Advance,
         Stage::Delivered if boot.writes.is_order() => NextBoot::Hold(HoldReason::Unreported(host.id)),
         Stage::Offered | Stage::Started | Stage::Delivered => {
             if boot.writes.is_order() && host.attempts >= ask.most_attempts {
@@ -195,7 +203,7 @@ pub fn start_attempt(host: &Host, bootid: &BootId, file: &str, now: Timestamp) -
 pub fn deliver(host: &Host, bootid: &BootId, file: &str, now: Timestamp) -> Result<Option<Change>, FetchRefused> {
     let boot = boot_of(host, bootid)?;
     match boot.stage {
-        Stage::Delivered | Stage::Failed { .. } => return Ok(None),
+        Stage::Delivered | Stage::Failed { .. } | Stage::Done { .. } => return Ok(None),
         Stage::Offered | Stage::Started => {}
     }
     let mut draft = Draft::of(host, Actor::Machine, now);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Change, Draft};
-use crate::domain::{Actor, Boot, BootId, EventKind, Host, PastOutcome, Stage};
+use crate::domain::{Actor, Boot, BootId, EventKind, Host, PastOutcome, Stage, States};
 
 /// Why a finish changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -22,9 +22,33 @@ pub type FailRefused = FinishRefused;
 /// The machine finished its step: the queue advances. None when it had said so before.
 pub fn finish(host: &Host, bootid: &BootId, now: Timestamp) -> Result<Option<Change>, FinishRefused> {
     match caller(host, bootid)? {
-        Caller::FinishedBefore => Ok(None),
-        Caller::Current(_) => Ok(Some(advance(host, Actor::Machine, now))),
+        Caller::FinishedBefore | Caller::Current(Boot { stage: Stage::Done { .. }, .. }) => Ok(None),
+        Caller::Current(_) => Ok(Some(advance(host, None, Actor::Machine, now))),
     }
+}
+
+/// The machine finished its step, and that is never forgotten, but something keeps the queue from moving on: the host holds
+/// on the done step, which is not booted again. None when it had said so before.
+pub fn finish_held(host: &Host, bootid: &BootId, why: &str, now: Timestamp) -> Result<Option<Change>, FinishRefused> {
+    let boot = match caller(host, bootid)? {
+        Caller::FinishedBefore | Caller::Current(Boot { stage: Stage::Done { .. }, .. }) => return Ok(None),
+        Caller::Current(boot) => boot,
+    };
+    let why = bounded(why);
+    let mut draft = Draft::of(host, Actor::Machine, now);
+    draft.host.boot = Some(Boot { stage: Stage::Done { why: why.clone() }, held: true, ..boot.clone() });
+    draft.event(EventKind::StepDone { state: host.states.current().clone(), why });
+    Ok(Some(draft.done()))
+}
+
+/// The queue moves on from its current step, which is done: to what stands next, or to another queue. The caller makes sure
+/// that the other one orders nothing that the own one would not.
+pub fn advance(host: &Host, to: Option<States>, actor: Actor, now: Timestamp) -> Change {
+    let mut draft = Draft::of(host, actor, now);
+    let (from, to) = (host.states.clone(), to.unwrap_or_else(|| host.states.after_current()));
+    draft.queue(to.clone(), PastOutcome::Finished);
+    draft.event(EventKind::Finished { from, to });
+    draft.done()
 }
 
 /// Characters of a machine's words that are kept.
@@ -33,13 +57,15 @@ const LONGEST_REASON: usize = 300;
 /// The machine failed its step: the host holds, with the reason. None when it had said so before.
 pub fn fail(host: &Host, bootid: &BootId, reason: &str, now: Timestamp) -> Result<Option<Change>, FailRefused> {
     let boot = match caller(host, bootid)? {
-        Caller::FinishedBefore => return Err(FinishRefused::Superseded),
+        Caller::FinishedBefore | Caller::Current(Boot { stage: Stage::Done { .. }, .. }) => {
+            return Err(FinishRefused::Superseded);
+        }
         Caller::Current(boot) => boot,
     };
     if matches!(boot.stage, Stage::Failed { .. }) {
         return Ok(None);
     }
-    let reason: String = reason.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect();
+    let reason = bounded(reason);
     let mut draft = Draft::of(host, Actor::Machine, now);
     draft.host.boot = Some(Boot { stage: Stage::Failed { reason: reason.clone() }, held: true, ..boot.clone() });
     draft.event(EventKind::Failed { reason });
@@ -48,7 +74,11 @@ pub fn fail(host: &Host, bootid: &BootId, reason: &str, now: Timestamp) -> Resul
 
 /// Declares the current step done by hand. None for a host that is finished.
 pub fn finish_by_operator(host: &Host, actor: Actor, now: Timestamp) -> Option<Change> {
-    if host.states.is_finished() { None } else { Some(advance(host, actor, now)) }
+    if host.states.is_finished() { None } else { Some(advance(host, None, actor, now)) }
+}
+
+fn bounded(words: &str) -> String {
+    words.chars().filter(|c| !c.is_control()).take(LONGEST_REASON).collect()
 }
 
 enum Caller<'a> {
@@ -65,12 +95,4 @@ fn caller<'a>(host: &'a Host, bootid: &BootId) -> Result<Caller<'a>, FinishRefus
         Some(PastOutcome::Superseded) => Err(FinishRefused::Superseded),
         None => Err(FinishRefused::WrongBootId),
     }
-}
-
-fn advance(host: &Host, actor: Actor, now: Timestamp) -> Change {
-    let mut draft = Draft::of(host, actor, now);
-    let (from, to) = (host.states.clone(), host.states.after_current());
-    draft.queue(to.clone(), PastOutcome::Finished);
-    draft.event(EventKind::Finished { from, to });
-    draft.done()
 }

@@ -88,6 +88,7 @@ fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
         HostsError::Metadata(MetadataError::NotJson(_) | MetadataError::NotAnObject | MetadataError::TooDeep) => {
             (StatusCode::BAD_REQUEST, "bad_metadata")
         }
+        HostsError::RefusedByPlugin(_) => (StatusCode::CONFLICT, "refused_by_plugin"),
         HostsError::Store(StoreError::Conflict) => (StatusCode::CONFLICT, "host_changed"),
         HostsError::Store(StoreError::OrderSpent) => (StatusCode::CONFLICT, "order_spent"),
         HostsError::Store(StoreError::Kv(KvError::Full { .. })) => (StatusCode::SERVICE_UNAVAILABLE, "store_full"),

@@ -63,12 +63,12 @@ impl Refusal {
                 }
             },
             Self::Report(ReportRefused::Mac(_)) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Self::PostInstall(PostInstallRefused::Render(_) | PostInstallRefused::Fault(_)) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::PostInstall(
+                PostInstallRefused::Render(_) | PostInstallRefused::Fault(_) | PostInstallRefused::Plugin(_),
+            ) => StatusCode::SERVICE_UNAVAILABLE,
             Self::File(FileRefused::NotFound) => StatusCode::NOT_FOUND,
             Self::File(FileRefused::Unreadable(_) | FileRefused::Render(_)) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::File(FileRefused::Store(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::File(FileRefused::Store(_) | FileRefused::Plugin(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
         }
     }
@@ -78,6 +78,9 @@ impl Refusal {
         match self {
             Self::PostInstall(PostInstallRefused::Render(error)) | Self::File(FileRefused::Render(error)) => {
                 tracing::error!(%error, "a template could not be rendered");
+            }
+            Self::PostInstall(PostInstallRefused::Plugin(error)) | Self::File(FileRefused::Plugin(error)) => {
+                tracing::error!(%error, "a document waits for a plugin");
             }
             Self::File(FileRefused::Unreadable(error)) => tracing::error!(%error, "a file could not be read"),
             Self::File(FileRefused::Store(error)) => tracing::error!(%error, "the store did not answer"),

@@ -2,13 +2,16 @@
 //! components over the real contract; each is hostile to host 7 only, so that the next call can be seen to work.
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::*;
 use crate::hooks::native::NativeDefault;
 use crate::hooks::native::tests::{FixedCatalog, call, host, request};
 use crate::hooks::{
-    BootAnswer, BootPlan, BootVerdict, CapabilityError, DecidedBy, ErrorClass, Hooks, TraceResult, measure,
+    BootAnswer, BootPlan, BootRequest, BootVerdict, Call, CapabilityError, DecidedBy, ErrorClass, HookError, Hooks,
+    PluginStatus, TraceResult, measure,
 };
 
 /// What a budget of 200 ms may become on a busy machine before a test fails.
@@ -69,8 +72,21 @@ fn encode(contract: &str, world: &str, imports: &str, items: &str, hostile: &str
 const LOG: &str = r#"(import "kiwispray:plugin/log@0.1.0" "write" (func $log (param i32 i32 i32 i32 i32)))"#;
 
 async fn load(host: &PluginHost, bytes: Vec<u8>, grants: &[Interface]) -> Result<Arc<dyn Plugin>, LoadError> {
-    let grants = grants.iter().copied().collect();
-    host.load(Component { name: "guest".into(), origin: "test".into(), bytes, grants, config: json!({}) }).await
+    let imports = grants.iter().copied().collect();
+    host.load(Component { imports, ..component("guest", bytes) }).await
+}
+
+fn component(name: &str, bytes: Vec<u8>) -> Component {
+    Component {
+        name: name.to_owned(),
+        origin: "test".to_owned(),
+        bytes,
+        imports: BTreeSet::new(),
+        grants: Grants::default(),
+        http: vec![],
+        signing: BTreeMap::new(),
+        config: json!({}),
+    }
 }
 
 async fn refusal(bytes: Vec<u8>, grants: &[Interface]) -> LoadError {

@@ -2,6 +2,7 @@
 
 use crate::domain::{HostId, Hostname, Identity, MetadataError, RetryRefused, Serial, SetRefused, StateName};
 use crate::images::NotOffered;
+use crate::service::TransitionRefused;
 use crate::store::StoreError;
 
 /// Why nothing was changed, or found.
@@ -89,6 +90,9 @@ pub enum HostsError {
     /// The metadata was refused.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    /// A plugin keeps the queue as it is.
+    #[error("{0}; nothing was changed, and it can be tried again")]
+    RefusedByPlugin(#[from] TransitionRefused),
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -29,6 +29,7 @@ use crate::render::Renderer;
 use crate::store::StoreError;
 
 use super::plan::INSTALL_DEVICE;
+use super::transition::is_order;
 use super::{CONFLICT_RETRIES, Service};
 
 /// What is done to a host.
@@ -106,9 +107,11 @@ impl Service {
         for _ in 0..CONFLICT_RETRIES {
             let host = self.store.host(id).await?.ok_or(HostsError::Gone(id))?;
             check_terms(&host, terms)?;
-            let Some(change) = change(&host, act, &terms.actor, self.clock.now())? else {
+            let changed = change(&host, act, &terms.actor, self.clock.now())?;
+            let Some(change) = changed else {
                 return Ok(Acted { before: Some(host.clone()), after: Some(host), changed: false, erases: Vec::new() });
             };
+            let change = self.act_as_allowed(&host, act, change, terms).await?;
             let erases = self.erases(&host, &change.host, act);
             let committed = match (terms.run, act) {
                 (Run::Dry, Act::Forget { .. }) => Ok(None),
@@ -189,6 +192,7 @@ impl Service {
         let (now, most_attempts) = (self.clock.now(), self.settings.most_attempts);
         match next_boot(host, &Ask { from: boot.from, now, activity: Activity::Quiet, most_attempts }) {
             NextBoot::Hold(reason) => Some(reason),
+            NextBoot::Advance => Some(not_advanced(host)),
             NextBoot::LocalDisk | NextBoot::Wait | NextBoot::Offer => None,
         }
     }
@@ -208,8 +212,20 @@ impl Service {
         }
     }
 
+    /// What dies when a host works through its queue.
     fn erased_by(&self, host: &Host) -> Vec<Erased> {
-        erased_by(&self.catalogue, &self.renderer, host)
+        let erased = |state: &StateName| {
+            if state.is_built_in() {
+                return None;
+            }
+            if let Ok(image) = self.catalogue.image(state) {
+                let named = host.metadata.get(INSTALL_DEVICE).and_then(|value| value.as_str()).map(str::to_owned);
+                let disk = named.or_else(|| image.manifest.device.as_ref().map(ToString::to_string));
+                return image.manifest.writes.is_order().then(|| Erased { state: state.clone(), disk });
+            }
+            is_order(&self.catalogue, &self.renderer, state).then(|| Erased { state: state.clone(), disk: None })
+        };
+        host.states.iter().filter_map(erased).collect()
     }
 }
 
@@ -227,23 +243,6 @@ pub(super) fn check_states(catalogue: &Catalogue, renderer: &Renderer, states: &
     Ok(())
 }
 
-/// What dies when a host works through its queue.
-pub(super) fn erased_by(catalogue: &Catalogue, renderer: &Renderer, host: &Host) -> Vec<Erased> {
-    let erased = |state: &StateName| {
-        if state.is_built_in() {
-            return None;
-        }
-        if let Ok(image) = catalogue.image(state) {
-            let named = host.metadata.get(INSTALL_DEVICE).and_then(|value| value.as_str()).map(str::to_owned);
-            let disk = named.or_else(|| image.manifest.device.as_ref().map(ToString::to_string));
-            return image.manifest.writes.is_order().then(|| Erased { state: state.clone(), disk });
-        }
-        let may_write = !renderer.says_it_writes_nothing(&format!("{state}.ipxe"));
-        may_write.then(|| Erased { state: state.clone(), disk: None })
-    };
-    host.states.iter().filter_map(erased).collect()
-}
-
 fn check_terms(host: &Host, terms: &Terms) -> Result<(), HostsError> {
     if let Some(expected) = terms.revision.filter(|expected| *expected != host.revision) {
         return Err(HostsError::Revised { host: host.label(), expected, found: host.revision });
@@ -257,8 +256,17 @@ fn check_terms(host: &Host, terms: &Terms) -> Result<(), HostsError> {
     Ok(())
 }
 
+/// Why a host whose step is done holds.
+pub(super) fn not_advanced(host: &Host) -> HoldReason {
+    let why = match host.current_boot().map(|boot| &boot.stage) {
+        Some(Stage::Done { why }) => why.clone(),
+        Some(Stage::Offered | Stage::Started | Stage::Delivered | Stage::Failed { .. }) | None => String::new(),
+    };
+    HoldReason::NotAdvanced(host.id, why)
+}
+
 /// What an act makes of a host; none when nothing.
-fn change(host: &Host, act: &Act, actor: &Actor, now: Timestamp) -> Result<Option<Change>, HostsError> {
+pub(super) fn change(host: &Host, act: &Act, actor: &Actor, now: Timestamp) -> Result<Option<Change>, HostsError> {
     match act {
         Act::Set { edit: wanted, states, reinstall, abort } => {
             let edited = edit(host, wanted, actor.clone(), now)?;

@@ -13,6 +13,7 @@ use crate::service::plan::{Occasion, boot_request};
 use super::super::Service;
 use super::super::explain::Decision;
 use super::error::HostsError;
+use super::not_advanced;
 
 /// An answer that was not given.
 #[derive(Debug, Clone)]
@@ -43,6 +44,7 @@ impl Service {
         match &next {
             NextBoot::LocalDisk => return only(Decision::Local { reason: "it is finished".to_owned() }),
             NextBoot::Hold(reason) => return only(Decision::Hold { reason: reason.to_string() }),
+            NextBoot::Advance => return only(Decision::Hold { reason: not_advanced(&host).to_string() }),
             NextBoot::Wait | NextBoot::Offer => {}
         }
         let now_ms = u64::try_from(now.as_millisecond()).unwrap_or(0);

@@ -1,7 +1,13 @@
 //! What a plugin may ask of the core, and tell it.
 //!
 //! In a component these are imports; in native tests [`crate::testing::Core`] answers. Only what a plugin really calls is
-//! imported by its component, and the imports are the permissions it needs.
+//! imported by its component, and the imports are the permissions it needs. Every error becomes an [`Error`] by `?`: what
+//! may pass is `retry`, what the plugin did wrong is `failed`.
+pub mod hosts;
+pub mod http;
+pub mod kv;
+pub mod signing;
+
 use serde::de::DeserializeOwned;
 
 use crate::bindings::catalog::CatalogError;
@@ -18,8 +24,8 @@ mod core {
     pub(super) use crate::bindings::log::write;
 }
 
-/// How long to wait for a catalogue that does not answer.
-const CATALOG_RETRY_MS: u32 = 5_000;
+/// How long to wait for something that does not answer now.
+const RETRY_MS: u32 = 5_000;
 
 /// The configuration of this binding.
 ///
@@ -104,7 +110,11 @@ pub fn dry_run() -> bool {
 
 fn catalog_error(error: CatalogError) -> Error {
     match error {
-        CatalogError::Unavailable(reason) => Error::Retry(RetryLater { after_ms: CATALOG_RETRY_MS, reason }),
+        CatalogError::Unavailable(reason) => retry(reason),
         CatalogError::Denied(reason) => Error::Failed(format!("may not ask the catalogue: {reason}")),
     }
+}
+
+fn retry(reason: String) -> Error {
+    Error::Retry(RetryLater { after_ms: RETRY_MS, reason })
 }

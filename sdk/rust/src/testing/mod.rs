@@ -8,22 +8,45 @@
 //! assert_eq!(core.run(|| ask::has_image("web")), Ok(true));
 //! assert_eq!(core.run(|| ask::has_image("db")), Ok(false));
 //! ```
+//!
+//! What plugins' safety depends on is as in the server: revisions and conflicts of hosts, orders, versions in kv, dry runs
+//! that change nothing, decisions that may not write or send ([`Core::deciding`]). Grants are not checked: `kiwispray plugin
+//! test` does that, on the real host.
+pub(crate) mod hosts;
+pub(crate) mod http;
+pub(crate) mod kv;
+pub(crate) mod signing;
+
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+
+pub use http::response;
 
 use crate::bindings::catalog::CatalogError;
 use crate::bindings::log::Level;
-use crate::{BootRequest, KnownHost};
+use crate::{BootRequest, Event, KnownHost};
 
-/// What the plugin sees of the server, for the length of [`Core::run`].
-#[derive(Clone, Debug, Default)]
+/// What calls outside of [`Core::run`] are told.
+const OUTSIDE: &str = "outside of `testing::Core::run` there is no server";
+/// What calls that write or send are told by a core that is [`Core::deciding`].
+const DECIDING: &str = "not in a hook that decides";
+
+/// What the plugin sees of the server, for the length of [`Core::run`]. Clones share hosts, kv and what was written.
+#[derive(Clone, Debug)]
 pub struct Core {
     images: BTreeSet<String>,
     templates: BTreeSet<String>,
     config: String,
     catalog_is_down: Option<String>,
+    call_id: String,
+    attempt: u32,
     now_ms: u64,
+    budget_ms: u32,
+    dry_run: bool,
+    deciding: bool,
+    http: Option<http::Handler>,
+    secrets: BTreeMap<String, Vec<u8>>,
     written: Rc<RefCell<Written>>,
 }
 
@@ -31,6 +54,29 @@ pub struct Core {
 struct Written {
     notes: Vec<String>,
     log: Vec<(Level, String)>,
+    hosts: hosts::Hosts,
+    kv: kv::Kv,
+    requests: Vec<crate::ask::http::Request>,
+}
+
+impl Default for Core {
+    fn default() -> Self {
+        Self {
+            images: BTreeSet::new(),
+            templates: BTreeSet::new(),
+            config: String::new(),
+            catalog_is_down: None,
+            call_id: "test".to_owned(),
+            attempt: 1,
+            now_ms: 0,
+            budget_ms: 200,
+            dry_run: false,
+            deciding: false,
+            http: None,
+            secrets: BTreeMap::new(),
+            written: Rc::default(),
+        }
+    }
 }
 
 thread_local! {
@@ -76,6 +122,41 @@ impl Core {
     #[must_use]
     pub fn now_ms(mut self, now_ms: u64) -> Self {
         self.now_ms = now_ms;
+        self
+    }
+
+    /// What is the same for every retry of the call.
+    #[must_use]
+    pub fn call_id(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.call_id);
+        self
+    }
+
+    /// Which try of the call it is; 1 for the first.
+    #[must_use]
+    pub fn attempt(mut self, attempt: u32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
+    /// What the call has left, in milliseconds.
+    #[must_use]
+    pub fn budget_ms(mut self, budget_ms: u32) -> Self {
+        self.budget_ms = budget_ms;
+        self
+    }
+
+    /// Nothing is committed: what writes answers as if it had written.
+    #[must_use]
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+
+    /// As inside `boot`, `discovery`, `render` and `transition`: what writes or sends is denied.
+    #[must_use]
+    pub fn deciding(mut self) -> Self {
+        self.deciding = true;
         self
     }
 
@@ -130,15 +211,23 @@ pub fn request(host: KnownHost) -> BootRequest {
     BootRequest { host, facts: Vec::new() }
 }
 
+/// An event about a host, or about none, without detail.
+#[must_use]
+pub fn event(kind: &str, host: Option<KnownHost>) -> Event {
+    Event { id: "7-1".into(), host_seq: 1, at_ms: 0, kind: kind.into(), host, detail: "{}".into() }
+}
+
+/// The core that runs a hook on this thread, if one does.
+fn with<T>(answer: impl FnOnce(&Core) -> T) -> Option<T> {
+    CURRENT.with_borrow(|core| core.as_ref().map(answer))
+}
+
 fn current<T: Default>(answer: impl FnOnce(&Core) -> T) -> T {
-    CURRENT.with_borrow(|core| core.as_ref().map_or_else(T::default, answer))
+    with(answer).unwrap_or_default()
 }
 
 fn catalog<T>(answer: impl FnOnce(&Core) -> T) -> Result<T, CatalogError> {
-    CURRENT.with_borrow(|core| match core {
-        Some(core) => core.ask(answer),
-        None => Err(CatalogError::Denied("outside of `testing::Core::run` there is no server".into())),
-    })
+    with(|core| core.ask(answer)).unwrap_or_else(|| Err(CatalogError::Denied(OUTSIDE.into())))
 }
 
 pub(crate) fn has_image(name: &str) -> Result<bool, CatalogError> {
@@ -166,11 +255,11 @@ pub(crate) fn write(level: Level, message: &str, _fields: &[(String, String)]) {
 }
 
 pub(crate) fn id() -> String {
-    "test".to_owned()
+    current(|core| core.call_id.clone())
 }
 
 pub(crate) fn attempt() -> u32 {
-    1
+    current(|core| core.attempt)
 }
 
 pub(crate) fn now_ms() -> u64 {
@@ -178,11 +267,11 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 pub(crate) fn budget_ms() -> u32 {
-    200
+    current(|core| core.budget_ms)
 }
 
 pub(crate) fn dry_run() -> bool {
-    false
+    current(|core| core.dry_run)
 }
 
 #[cfg(test)]

@@ -1,0 +1,315 @@
+//! Runs a plugin against written cases, on the real plugin host in this process.
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, Value};
+
+use super::case::{Asked, Case, Expect};
+use super::compare::{differences, unequal};
+use super::manifest::{Manifest, ManifestError, WantedGrant};
+use super::said::Said;
+use super::world::World;
+use crate::hooks::{Call, Hook, HookError, Plugin, Reply, Run};
+use crate::plugin_host::{Component, EngineError, Interface, LoadError, PluginHost};
+
+/// What decisions, events and jobs have, as in the server.
+const DECISION: Duration = Duration::from_millis(200);
+const TRANSITION: Duration = Duration::from_millis(500);
+const EVENTS: Duration = Duration::from_secs(10);
+const SCHEDULE: Duration = Duration::from_secs(60);
+
+/// A plugin on the bench: its component, and what its folder says about it.
+pub struct Bench {
+    host: PluginHost,
+    world: Arc<World>,
+    /// None for a component without a folder.
+    manifest: Option<Manifest>,
+    component: PathBuf,
+    bytes: Vec<u8>,
+}
+
+/// How a case went.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The case's name.
+    pub name: String,
+    /// The name of the hook that was asked.
+    pub hook: String,
+    /// Where it came out otherwise than expected; none: it passed.
+    pub differences: Vec<String>,
+    /// What the plugin noted.
+    pub notes: Vec<String>,
+    /// How long the call took.
+    pub took: Duration,
+}
+
+impl Report {
+    /// Whether everything came out as expected.
+    #[must_use]
+    pub fn has_passed(&self) -> bool {
+        self.differences.is_empty()
+    }
+}
+
+/// Why a plugin cannot be put on the bench.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// The folder is no plugin's.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// There is no component.
+    #[error("{}: {error}; `kiwispray plugin build` makes it", path.display())]
+    NotBuilt {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why it cannot be read.
+        error: io::Error,
+    },
+    /// Nothing runs here.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Bench {
+    /// Puts the plugin of a folder on the bench.
+    ///
+    /// # Errors
+    /// The folder is no plugin's, the plugin is not built, or nothing runs here.
+    pub fn new(folder: &Path) -> Result<Self, BenchError> {
+        let manifest = Manifest::read(folder)?;
+        let path = manifest.component(folder);
+        Self::with(Some(manifest), path)
+    }
+
+    /// Puts a component on the bench that has no folder.
+    ///
+    /// # Errors
+    /// It cannot be read, or nothing runs here.
+    pub(super) fn of_file(path: &Path) -> Result<Self, BenchError> {
+        Self::with(None, path.to_owned())
+    }
+
+    fn with(manifest: Option<Manifest>, path: PathBuf) -> Result<Self, BenchError> {
+        let bytes = fs::read(&path).map_err(|error| BenchError::NotBuilt { path: path.clone(), error })?;
+        let world = Arc::new(World::default());
+        let host = PluginHost::new(Arc::clone(&world) as _)?;
+        Ok(Self { host, world, manifest, component: path, bytes })
+    }
+
+    /// Loads the plugin with a configuration (none: the example of its `plugin.toml`) and the grants that it wants.
+    ///
+    /// # Errors
+    /// Why the server would not take it.
+    pub async fn load(&self, config: Option<&Map<String, Value>>) -> Result<Arc<dyn Plugin>, LoadError> {
+        self.load_granted(config, self.grant().interfaces()).await
+    }
+
+    pub(super) async fn load_granted(
+        &self,
+        config: Option<&Map<String, Value>>,
+        imports: BTreeSet<Interface>,
+    ) -> Result<Arc<dyn Plugin>, LoadError> {
+        let name = self.manifest.as_ref().map_or_else(|| "plugin".to_owned(), |manifest| manifest.name.to_string());
+        let component = Component {
+            name,
+            origin: self.component.display().to_string(),
+            bytes: self.bytes.clone(),
+            imports,
+            grants: self.grant().core(),
+            config: config.map_or_else(|| self.example(), |config| Value::Object(config.clone())),
+            ..Component::default()
+        };
+        self.host.load(component).await
+    }
+
+    fn grant(&self) -> WantedGrant {
+        self.manifest.as_ref().map(|manifest| manifest.grant.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.component
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The example of a configuration; an empty one if there is none.
+    pub(super) fn example(&self) -> Value {
+        let example = self.manifest.as_ref().and_then(|manifest| serde_json::to_value(&manifest.config).ok());
+        example.unwrap_or_else(|| Value::Object(Map::new()))
+    }
+
+    /// Runs a case.
+    pub async fn run(&self, case: &Case) -> Report {
+        let hook = case.asked.hook();
+        let report = |differences, notes, took| Report {
+            name: case.name.clone(),
+            hook: hook.to_string(),
+            differences,
+            notes,
+            took,
+        };
+        let plugin = match self.load(case.config.as_ref()).await {
+            Ok(plugin) => plugin,
+            Err(error) => return report(vec![format!("it does not load: it {error}")], Vec::new(), Duration::ZERO),
+        };
+        self.world.become_that_of(&case.core, case.asked.hosts());
+        let begun = Instant::now();
+        let reply = ask(&*plugin, &call(case), &case.asked).await;
+        let took = begun.elapsed();
+        let mut told = Vec::new();
+        compare(&case.expect, &reply, &self.world, &mut told);
+        report(told, reply.notes, took)
+    }
+}
+
+fn call(case: &Case) -> Call {
+    let budget = match case.asked.hook() {
+        Hook::Boot | Hook::Discovery | Hook::Render => DECISION,
+        Hook::Transition => TRANSITION,
+        Hook::Events => EVENTS,
+        Hook::Schedule => SCHEDULE,
+    };
+    let core = &case.core;
+    let run = if core.dry_run { Run::Dry } else { Run::Real };
+    Call {
+        attempt: core.attempt,
+        budget: core.budget_ms.map_or(budget, |ms| Duration::from_millis(ms.into())),
+        ..Call::new(core.call_id.clone(), core.now_ms, run)
+    }
+}
+
+async fn ask(plugin: &dyn Plugin, call: &Call, asked: &Asked) -> Reply<Said> {
+    fn said<T: Into<Said>>(reply: Reply<T>) -> Reply<Said> {
+        Reply { result: reply.result.map(Into::into), notes: reply.notes }
+    }
+    match asked {
+        Asked::Boot(request) => said(plugin.decide(call, request).await),
+        Asked::Discovery(request) => said(plugin.discovered(call, request).await),
+        Asked::Render(request) => said(plugin.variables(call, request).await),
+        Asked::Transition(request) => said(plugin.before(call, request).await),
+        Asked::Events(events) => said(plugin.handle(call, events).await),
+        Asked::Schedule(job) => said(plugin.run(call, job).await),
+    }
+}
+
+/// Says where what came of a case is not what was expected.
+fn compare(expect: &Expect, reply: &Reply<Said>, world: &World, told: &mut Vec<String>) {
+    match (&reply.result, &expect.error) {
+        (Ok(said), None) => compare_answer(expect, said, told),
+        (Err(error), Some(wanted)) => {
+            let class = error.class().to_string();
+            if class != wanted.class || !text_of(error).contains(&wanted.text) {
+                told.push(format!("error: expected {} with {:?}, got {class}: it {error}", wanted.class, wanted.text));
+            }
+        }
+        (Ok(_), Some(wanted)) => told.push(format!("error: expected {}, got an answer", wanted.class)),
+        (Err(error), None) => told.push(format!("it {error}")),
+    }
+    for wanted in &expect.notes {
+        if !reply.notes.iter().any(|note| note.contains(wanted)) {
+            told.push(format!("notes: {wanted:?} is in none of {:?}", reply.notes));
+        }
+    }
+    for (key, wanted) in &expect.kv {
+        unequal(&format!("kv.{key}"), wanted, &world.kv_now(key), told);
+    }
+    for (id, wanted) in &expect.hosts {
+        differences(&format!("hosts.{id}"), wanted, &world.host_now(*id), told);
+    }
+}
+
+fn text_of(error: &HookError) -> String {
+    error.to_string()
+}
+
+fn compare_answer(expect: &Expect, said: &Said, told: &mut Vec<String>) {
+    let mut part =
+        |key: &str, wanted: &Option<Value>, is: &Option<Value>, compare: fn(&str, &Value, &Value, &mut Vec<String>)| {
+            match (wanted, is) {
+                (Some(wanted), Some(is)) => compare(key, wanted, is, told),
+                (Some(_), None) => told.push(format!("{key}: this hook answers none")),
+                (None, _) => {}
+            }
+        };
+    part("verdict", &expect.verdict, &said.verdict, differences);
+    part("patch", &expect.patch, &said.patch, unequal);
+    part("reason", &expect.reason.clone().map(Into::into), &said.reason.clone().map(Into::into), unequal);
+    part("variables", &expect.variables, &said.variables, differences);
+    part("done", &expect.done.map(Into::into), &said.done.map(Into::into), unequal);
+    part("next", &expect.next, &said.next, unequal);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The default plugin as somebody's own.
+    fn bench() -> (tempfile::TempDir, Bench) {
+        let folder = tempfile::tempdir().unwrap();
+        let manifest = "name = \"standard\"\nhooks = [\"boot\", \"discovery\"]\nimports = [\"catalog\"]\n\
+                        [grant]\ncatalog = true\n[config]\ndiscover = true\n";
+        fs::write(folder.path().join("plugin.toml"), manifest).unwrap();
+        fs::copy("plugins/default/default.wasm", folder.path().join("standard.wasm")).unwrap();
+        let bench = Bench::new(folder.path()).unwrap();
+        (folder, bench)
+    }
+
+    async fn run(bench: &Bench, case: &str) -> Vec<String> {
+        bench.run(&Case::parse("case".into(), case).unwrap()).await.differences
+    }
+
+    #[tokio::test]
+    async fn a_case_passes_or_says_what_differs() {
+        let (_folder, bench) = bench();
+        let case = |image: &str, expect: &str| {
+            format!(
+                r#"{{"hook": "boot", "request": {{"host": {{"states": ["web"]}}}},
+                     "core": {{"images": ["{image}"]}}, "expect": {expect}}}"#
+            )
+        };
+        let none: [String; 0] = [];
+        assert_eq!(run(&bench, &case("web", r#"{"verdict": {"image": "web"}, "patch": null}"#)).await, none);
+        assert_eq!(
+            run(&bench, &case("db", r#"{"verdict": {"image": "web"}, "notes": ["looked"]}"#)).await,
+            ["verdict.image: expected \"web\", got null", "notes: \"looked\" is in none of []"]
+        );
+        assert_eq!(
+            run(&bench, &case("web", r#"{"error": {"class": "retry"}}"#)).await,
+            ["error: expected retry, got an answer"]
+        );
+        assert_eq!(run(&bench, &case("web", r#"{"done": 1}"#)).await, ["done: this hook answers none"]);
+    }
+
+    #[tokio::test]
+    async fn the_example_of_the_manifest_is_the_configuration_of_cases_that_bring_none() {
+        let (_folder, bench) = bench();
+        let case = |config: &str| {
+            format!(
+                r#"{{"hook": "discovery", "request": {{}}, {config} "expect": {{"patch": {{"states": ["new"]}}}}}}"#
+            )
+        };
+        assert_eq!(run(&bench, &case(r#""config": {"discover": false},"#)).await, Vec::<String>::new());
+        let told = run(&bench, &case("")).await.join("\n");
+        assert!(told.contains(r#"got {"states":["discover","new"]}"#), "{told}");
+        let refused = run(&bench, &case(r#""config": {"dicsover": 1},"#)).await.join("\n");
+        assert!(refused.contains("does not load") && refused.contains("dicsover"), "{refused}");
+    }
+
+    #[test]
+    fn a_plugin_that_is_not_built_is_told_how_to_be() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("plugin.toml"), "name = \"a\"\nhooks = []\n").unwrap();
+        let error = Bench::new(folder.path()).err().unwrap().to_string();
+        assert!(error.contains("kiwispray plugin build"), "{error}");
+    }
+}
