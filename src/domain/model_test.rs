@@ -300,18 +300,18 @@ impl World {
             return;
         }
         let wanted = Order { to: to.clone(), name: name.clone(), reinstall };
-        let is_finished = self.host.states.is_finished();
+        let again = self.host.may_be_installed() && !to.is_finished();
         match order(&self.host, &wanted, &"cmdb".parse().unwrap(), self.now) {
             Ok(None) => assert_eq!(self.host.states, to, "the same queue is no order"),
             Ok(Some(change)) => {
-                assert!(!is_finished || (reinstall && name.is_some()));
+                assert!(!again || (reinstall && name.is_some()));
                 assert!(!self.host.is_attempt_open(), "a plugin gives up no attempt");
                 assert_eq!(change.order, name, "the name is committed with the order");
                 self.commit(change);
                 assert_eq!(self.host.states, to);
             }
-            Err(OrderRefused::Finished(_)) => assert!(is_finished && !reinstall),
-            Err(OrderRefused::Nameless(_)) => assert!(is_finished && name.is_none()),
+            Err(OrderRefused::Finished(_)) => assert!(again && !reinstall),
+            Err(OrderRefused::Nameless(_)) => assert!(again && name.is_none()),
             Err(OrderRefused::AttemptRunning(_)) => assert!(self.host.is_attempt_open()),
         }
     }
@@ -480,4 +480,25 @@ fn a_clock_far_behind_the_records_installs_nothing() {
     world.host.states = States::finished();
     world.now = Timestamp::UNIX_EPOCH - 1.hour();
     assert_eq!(next(&world), NextBoot::LocalDisk, "its own disk is no matter of clocks");
+}
+
+#[test]
+fn a_plugin_needs_leave_to_install_again_what_may_be_installed() {
+    let plugin: PluginName = "cmdb".parse().unwrap();
+    let want = |name: Option<&str>, reinstall| Order {
+        to: "image1".parse().unwrap(),
+        name: name.map(|name| name.parse().unwrap()),
+        reinstall,
+    };
+    let (mut delivered, given) = offered();
+    delivered.deliver(&given);
+    delivered.boot(Verdict::Image(Writes::Disk), 0);
+    let (mut done, given) = offered();
+    done.finish_held(&given);
+    for world in [delivered, done] {
+        let refuse = |want: &Order| order(&world.host, want, &plugin, world.now).unwrap_err();
+        assert!(matches!(refuse(&want(Some("change 7"), false)), OrderRefused::Finished(_)));
+        assert!(matches!(refuse(&want(None, true)), OrderRefused::Nameless(_)));
+        assert!(order(&world.host, &want(Some("change 7"), true), &plugin, world.now).unwrap().is_some());
+    }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::broken::BrokenPlugin;
-use super::egress::{Egress, EgressError, Outside, Rule};
+use super::cache::CodeCache;
+use super::egress::{Egress, EgressError, Outside, Rule, Script};
 use super::engine::{Allocation, EngineError, WasmEngine};
 use super::load::{COMPONENT_MAX_BYTES, Interface, LoadError, load};
 use super::plugin::WasmPlugin;
@@ -28,6 +29,7 @@ pub struct PluginHost {
     allocation: Allocation,
     capabilities: Arc<dyn Capabilities>,
     outside: Arc<Outside>,
+    cache: Option<CodeCache>,
 }
 
 /// A component to load.
@@ -57,12 +59,37 @@ impl PluginHost {
     /// # Errors
     /// The machine runs no WebAssembly at all. (Without room for a pool it runs without one, see [`PluginHost::allocation`].)
     pub fn new(capabilities: Arc<dyn Capabilities>) -> Result<Self, EngineError> {
+        Self::with(capabilities, Outside::new())
+    }
+
+    /// A host without a network: what plugins send over http is answered by a script.
+    ///
+    /// # Errors
+    /// As for [`PluginHost::new`].
+    pub fn scripted(capabilities: Arc<dyn Capabilities>, http: Arc<dyn Script>) -> Result<Self, EngineError> {
+        Self::with(capabilities, Outside::scripted(http))
+    }
+
+    fn with(capabilities: Arc<dyn Capabilities>, outside: Arc<Outside>) -> Result<Self, EngineError> {
         let engine = WasmEngine::start()?;
         let allocation = engine.allocation.clone();
         if let Allocation::OnDemand { why } = &allocation {
             tracing::warn!(why, "plugins run without a pool, which is slower");
         }
-        Ok(Self { sandbox: Sandbox::new(engine), allocation, capabilities, outside: Outside::new() })
+        Ok(Self { sandbox: Sandbox::new(engine), allocation, capabilities, outside, cache: None })
+    }
+
+    /// Keeps compiled components in a folder, which nobody else may even enter. Without one, each is compiled at every start;
+    /// so it is if the folder cannot be used, which the log says.
+    #[must_use]
+    pub fn with_cache(mut self, folder: &Path) -> Self {
+        match CodeCache::open(folder, self.sandbox.engine()) {
+            Ok(cache) => self.cache = Some(cache),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "compiled plugins are not kept");
+            }
+        }
+        self
     }
 
     /// Where instances live.
@@ -120,7 +147,8 @@ impl PluginHost {
         let read = move || Ok((Egress::new(rules, outside)?, Keys::read(&secrets)?));
         let read = tokio::task::spawn_blocking(read).await.map_err(|stopped| LoadError::Grant(stopped.to_string()))?;
         let (egress, keys) = read.map_err(|error: EgressError| LoadError::Grant(error.to_string()))?;
-        let loaded = load(&self.sandbox, &name, component.bytes, &component.imports, &config).await?;
+        let loaded =
+            load(&self.sandbox, self.cache.as_ref(), &name, component.bytes, &component.imports, &config).await?;
         tracing::info!(plugin = &*name, origin = component.origin, version = ?loaded.version, "plugin loaded");
         Ok(Arc::new(WasmPlugin {
             name,

@@ -50,11 +50,12 @@ pub(in crate::service) enum PatchRefused {
     Order(#[from] OrderRefused),
     #[error("{host} was ordered by the name {name} before: a wish is carried out once")]
     Spent { host: String, name: OrderName },
-    #[error(transparent)]
-    Transition(#[from] TransitionRefused),
     /// What is refused to operators too.
     #[error(transparent)]
     Act(#[from] crate::service::HostsError),
+    /// Another plugin keeps the queue as it is.
+    #[error(transparent)]
+    Transition(#[from] TransitionRefused),
     #[error("{0}")]
     Interrupted(tokio::task::JoinError),
     #[error(transparent)]
@@ -81,7 +82,7 @@ impl Service {
         for _ in 0..CONFLICT_RETRIES {
             let host = self.store.host(id).await.map_err(PatchRefused::from)?.ok_or(HostsError::NotFound)?;
             // First of all: whoever may not do it learns nothing by trying.
-            by.may_apply(patch, host.states.is_finished())?;
+            by.may_apply(patch, host.may_be_installed())?;
             if host.revision != revision {
                 return Err(HostsError::Conflict(host.revision));
             }
@@ -134,7 +135,7 @@ impl Service {
         let is_order = self.is_order(host, &states).await?;
         // Asked last of all that can refuse without a trace, and before it counts.
         let actor = Actor::Plugin(plugin.to_string());
-        if let MayBecome::Other { to, by } = self.may_become(&after, &states, "plugin", &actor, by.run).await? {
+        if let MayBecome::Other { to, by } = self.may_become(host, &states, "plugin", &actor, by.run).await? {
             let kept = || TransitionRefused { plugin: by, why: format!("keeps the states at {}", after.states) };
             change = ordered(to)?.ok_or_else(kept)?;
         }
@@ -145,14 +146,14 @@ impl Service {
         Ok(Some(Change { host: change.host, events, order: change.order }))
     }
 
-    /// Whether a queue leads out of `finished` or writes a disk. Refuses states that nothing can boot.
+    /// Whether a queue installs again or writes a disk. Refuses states that nothing can boot.
     async fn is_order(&self, before: &Host, to: &States) -> Result<bool, PatchRefused> {
         let (catalogue, renderer) = (Arc::clone(&self.catalogue), Arc::clone(&self.renderer));
-        let (leaves_finished, to) = (before.states.is_finished(), to.clone());
+        let (again, to) = (before.may_be_installed() && !to.is_finished(), to.clone());
         // On a thread of its own: images and templates may be on a disk that hangs.
         let looking = tokio::task::spawn_blocking(move || {
             check_states(&catalogue, &renderer, &to)?;
-            Ok(leaves_finished || to.iter().any(|state| is_order(&catalogue, &renderer, state)))
+            Ok(again || to.iter().any(|state| is_order(&catalogue, &renderer, state)))
         });
         looking.await.map_err(PatchRefused::Interrupted)?
     }
@@ -211,12 +212,11 @@ impl From<PatchRefused> for HostsError {
     fn from(refused: PatchRefused) -> Self {
         let text = refused.to_string();
         match refused {
-            PatchRefused::Denied(_)
-            | PatchRefused::Plugin(_)
-            | PatchRefused::Order(_)
-            | PatchRefused::Transition(_)
-            | PatchRefused::Spent { .. } => Self::Denied(text),
+            PatchRefused::Denied(_) | PatchRefused::Plugin(_) | PatchRefused::Order(_) | PatchRefused::Spent { .. } => {
+                Self::Denied(text)
+            }
             PatchRefused::Store(_)
+            | PatchRefused::Transition(_)
             | PatchRefused::Interrupted(_)
             | PatchRefused::Act(crate::service::HostsError::Store(_)) => Self::Unavailable(text),
             PatchRefused::Path(_)

@@ -244,7 +244,7 @@ async fn what_another_plugin_refuses_is_not_ordered_and_does_not_count() {
     let by = lab.run(&ALL);
     for _ in 0..4 {
         let refused = lab.apply(&by, 1, states(&["web"], Some("CHG1"))).await.unwrap_err();
-        assert!(matches!(&refused, HostsError::Denied(why) if why.contains("not today")), "{refused}");
+        assert!(matches!(&refused, HostsError::Unavailable(why) if why.contains("not today")), "{refused}");
     }
     lab.site.bind(vec![Says::to_transitions(|_| Err(HookError::Failed("broke".to_owned()))).bound()]);
     assert!(lab.apply(&by, 1, states(&["web"], Some("CHG1"))).await.is_err());
