@@ -101,6 +101,27 @@ impl Client {
         self.decode(self.request(Method::POST, "/api/v1/hosts").json(host)).await
     }
 
+    /// Asks for something to be done, with a document.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, document: &impl Serialize) -> Result<T> {
+        self.decode(self.request(Method::POST, path).json(document)).await
+    }
+
+    /// Sends bytes.
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T> {
+        self.decode(self.request(Method::PUT, path).body(body)).await
+    }
+
+    /// The pieces of a long answer to bytes.
+    pub(crate) async fn post_for_stream(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Unpin + use<>> {
+        let response = self.answer(self.request(Method::POST, path).body(body)).await?;
+        let lost = |error: reqwest::Error| CliError::unreachable(format!("the server went away: {}", cause(&error)));
+        Ok(Box::pin(response.bytes_stream().map(move |piece| piece.map_err(lost))))
+    }
+
     /// Sends a stream of bytes.
     pub(crate) async fn upload<T: DeserializeOwned>(
         &self,

@@ -184,6 +184,19 @@ pub enum PluginStatus {
         /// SHA-256 of the component as `sha256:<hex>`; empty for a native one.
         digest: String,
     },
+    /// It does, but not the component or configuration that it should: what is there now is broken.
+    Degraded {
+        /// The version that the running one told.
+        version: String,
+        /// Where the running one comes from.
+        origin: String,
+        /// Its digest.
+        digest: String,
+        /// What is wrong with the one that should run; continues the plugin's name.
+        why: String,
+    },
+    /// An operator switched it off: it is not asked.
+    Disabled,
     /// It does not; every call answers [`HookError::Unavailable`].
     Unavailable {
         /// One sentence.

@@ -41,7 +41,8 @@ pub enum Interface {
 }
 
 impl Interface {
-    const ALL: [Self; 5] = [Self::Catalog, Self::Hosts, Self::Kv, Self::Http, Self::Signing];
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Catalog, Self::Hosts, Self::Kv, Self::Http, Self::Signing];
 
     /// What follows from grants: the imports that something was granted for. The names of images and templates are no
     /// secret.

@@ -12,6 +12,7 @@ use crate::domain::{
 use crate::hooks::{Allowance, Denied, Edit, Grant, HookError, HostsError, KnownHost, Patch, Run};
 use crate::service::hosts::{check_states, erased_by};
 use crate::service::plan::known_host;
+use crate::service::transition::{MayBecome, TransitionRefused};
 use crate::service::{CONFLICT_RETRIES, Service};
 use crate::store::StoreError;
 
@@ -52,6 +53,9 @@ pub(in crate::service) enum PatchRefused {
     /// What is refused to operators too.
     #[error(transparent)]
     Act(#[from] crate::service::HostsError),
+    /// Another plugin keeps the queue as it is.
+    #[error(transparent)]
+    Transition(#[from] TransitionRefused),
     #[error("{0}")]
     Interrupted(tokio::task::JoinError),
     #[error(transparent)]
@@ -78,7 +82,7 @@ impl Service {
         for _ in 0..CONFLICT_RETRIES {
             let host = self.store.host(id).await.map_err(PatchRefused::from)?.ok_or(HostsError::NotFound)?;
             // First of all: whoever may not do it learns nothing by trying.
-            by.may_apply(patch, host.states.is_finished())?;
+            by.may_apply(patch, host.may_be_installed())?;
             if host.revision != revision {
                 return Err(HostsError::Conflict(host.revision));
             }
@@ -97,8 +101,8 @@ impl Service {
         Err(HostsError::Unavailable("others change this host all the time".to_owned()))
     }
 
-    /// What a patch makes of a host; none when nothing. Every change of a queue by a plugin is decided here: what is to be
-    /// asked before a queue changes is asked here, between the checks and the counting.
+    /// What a patch makes of a host; none when nothing. Every change of a queue by a plugin is decided here, and the
+    /// other plugins are asked about it.
     pub(in crate::service) async fn change_by_plugin(
         &self,
         host: &Host,
@@ -121,7 +125,15 @@ impl Service {
         let By::Call(by) = by else { return Err(Denied::BootOrder.into()) };
         let (after, mut events) = edited.map_or_else(|| (host.clone(), Vec::new()), |edit| (edit.host, edit.events));
         let reinstall = by.grants.hosts.contains(&Grant::Reinstall);
-        let ordered = order(&after, &Order { to: states, name: wanted.order, reinstall }, plugin, now)?;
+        let order_of = |to| order(&after, &Order { to, name: wanted.order.clone(), reinstall }, plugin, now);
+        let mut ordered = order_of(states)?;
+        if let Some(change) = &ordered {
+            let actor = Actor::Plugin(plugin.to_string());
+            match self.may_become(host, &change.host.states, "plugin", &actor, by.run).await? {
+                MayBecome::Asked => {}
+                MayBecome::Other { to, .. } => ordered = order_of(to)?,
+            }
+        }
         let Some(ordered) = ordered else {
             return Ok((!events.is_empty()).then_some(Change { host: after, events, order: None }));
         };
@@ -132,15 +144,15 @@ impl Service {
         Ok(Some(Change { host: ordered.host, events, order: ordered.order }))
     }
 
-    /// Whether a changed queue leaves `finished` or writes a disk. Refuses states that nothing can boot.
+    /// Whether a changed queue installs again or writes a disk. Refuses states that nothing can boot.
     async fn is_order(&self, before: &Host, after: &Host) -> Result<bool, PatchRefused> {
         let (catalogue, renderer) = (Arc::clone(&self.catalogue), Arc::clone(&self.renderer));
-        let leaves_finished = before.states.is_finished();
+        let again = before.may_be_installed();
         let after = after.clone();
         // On a thread of its own: images and templates may be on a disk that hangs.
         let looking = tokio::task::spawn_blocking(move || {
             check_states(&catalogue, &renderer, &after.states)?;
-            Ok(leaves_finished || !erased_by(&catalogue, &renderer, &after).is_empty())
+            Ok(again || !erased_by(&catalogue, &renderer, &after).is_empty())
         });
         looking.await.map_err(PatchRefused::Interrupted)?
     }
@@ -203,6 +215,7 @@ impl From<PatchRefused> for HostsError {
                 Self::Denied(text)
             }
             PatchRefused::Store(_)
+            | PatchRefused::Transition(_)
             | PatchRefused::Interrupted(_)
             | PatchRefused::Act(crate::service::HostsError::Store(_)) => Self::Unavailable(text),
             PatchRefused::Path(_)
