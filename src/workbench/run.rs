@@ -145,6 +145,10 @@ impl Bench {
         self.manifest.as_ref()
     }
 
+    pub(super) fn host(&self) -> &PluginHost {
+        &self.host
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.component
     }
