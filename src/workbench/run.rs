@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
 
 use super::case::{Asked, Case, Expect};
 use super::compare::{differences, unequal};
@@ -31,6 +32,8 @@ pub struct Bench {
     manifest: Option<Manifest>,
     component: PathBuf,
     bytes: Vec<u8>,
+    /// The last one, with its configuration: compiling a component anew for every case would take a Python plugin minutes.
+    loaded: Mutex<Option<(Option<Map<String, Value>>, Arc<dyn Plugin>)>>,
 }
 
 /// How a case went.
@@ -98,7 +101,7 @@ impl Bench {
         let bytes = fs::read(&path).map_err(|error| BenchError::NotBuilt { path: path.clone(), error })?;
         let world = Arc::new(World::default());
         let host = PluginHost::scripted(Arc::clone(&world) as _, Arc::clone(&world) as _)?;
-        Ok(Self { host, world, manifest, component: path, bytes })
+        Ok(Self { host, world, manifest, component: path, bytes, loaded: Mutex::default() })
     }
 
     /// Loads the plugin with a configuration (none: the example of its `plugin.toml`) and the grants that it wants.
@@ -107,6 +110,19 @@ impl Bench {
     /// Why the server would not take it.
     pub async fn load(&self, config: Option<&Map<String, Value>>) -> Result<Arc<dyn Plugin>, LoadError> {
         self.load_granted(config, self.grant().interfaces(), &BTreeMap::new()).await
+    }
+
+    /// As [`Bench::load`], but the same again as long as the configuration is the same.
+    async fn loaded(&self, config: Option<&Map<String, Value>>) -> Result<Arc<dyn Plugin>, LoadError> {
+        let mut loaded = self.loaded.lock().await;
+        if let Some((before, plugin)) = &*loaded
+            && before.as_ref() == config
+        {
+            return Ok(Arc::clone(plugin));
+        }
+        let plugin = self.load(config).await?;
+        *loaded = Some((config.cloned(), Arc::clone(&plugin)));
+        Ok(plugin)
     }
 
     pub(super) async fn load_granted(
