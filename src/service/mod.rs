@@ -46,7 +46,7 @@ pub use hosts::{
 };
 pub use images::RemoveRefused;
 pub use outbox::{Letters, Mode, OutboxError, OutboxState, ParkedHost, Replayed};
-pub use plugins::ApproveRefused;
+pub use plugins::{ApproveRefused, PluginCore, PluginKey, PluginValue};
 pub use progress::{FileProgress, HostProgress};
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
 pub use schedule::{JobRan, JobState, ScheduleError};
@@ -57,7 +57,7 @@ use explain::Explanations;
 use finished::FinishedHosts;
 use notes::Notes;
 use outbox::Outbox;
-use plugins::Runs;
+use plugins::{Runs, Spaces};
 use progress::Progress;
 use schedule::Schedule;
 
@@ -99,6 +99,7 @@ pub struct Service {
     runs: Runs,
     outbox: Outbox,
     schedule: Schedule,
+    spaces: Spaces,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -124,6 +125,7 @@ impl Service {
             runs: Runs::default(),
             outbox: Outbox::default(),
             schedule: Schedule::default(),
+            spaces: Spaces::default(),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,

@@ -343,5 +343,5 @@ fn a_job_that_is_none_and_an_event_that_means_nothing_do_no_harm() {
     assert_eq!(deliver(&core, vec![happened(1, "held", machine(7, "SN-1", "new"), &json!({}))]), Ok(1));
     assert!(core.requests().is_empty());
     let about = Sync::describe();
-    assert_eq!(about.jobs.iter().map(|job| job.name.as_str()).collect::<Vec<_>>(), ["incremental", "full", "diff"]);
+    assert_eq!(about.jobs.iter().map(|job| job.name.as_str()).collect::<Vec<_>>(), ["full", "incremental", "diff"]);
 }
