@@ -32,8 +32,15 @@ pub struct Bench {
     manifest: Option<Manifest>,
     component: PathBuf,
     bytes: Vec<u8>,
-    /// The last one, with its configuration: compiling a component anew for every case would take a Python plugin minutes.
-    loaded: Mutex<Option<(Option<Map<String, Value>>, Arc<dyn Plugin>)>>,
+    /// What was loaded for cases: compiling a component anew for each would take a Python plugin minutes.
+    loaded: Mutex<Vec<Loaded>>,
+}
+
+/// A plugin with what it was loaded with.
+struct Loaded {
+    config: Option<Map<String, Value>>,
+    secrets: BTreeMap<String, String>,
+    plugin: Arc<dyn Plugin>,
 }
 
 /// How a case went.
@@ -112,16 +119,16 @@ impl Bench {
         self.load_granted(config, self.grant().interfaces(), &BTreeMap::new()).await
     }
 
-    /// As [`Bench::load`], but the same again as long as the configuration is the same.
-    async fn loaded(&self, config: Option<&Map<String, Value>>) -> Result<Arc<dyn Plugin>, LoadError> {
+    /// The plugin for a case: loaded once for each configuration and its secrets.
+    async fn loaded_for(&self, case: &Case) -> Result<Arc<dyn Plugin>, LoadError> {
+        let (config, secrets) = (&case.config, &case.core.secrets);
         let mut loaded = self.loaded.lock().await;
-        if let Some((before, plugin)) = &*loaded
-            && before.as_ref() == config
-        {
-            return Ok(Arc::clone(plugin));
+        if let Some(same) = loaded.iter().find(|each| each.config == *config && each.secrets == *secrets) {
+            return Ok(Arc::clone(&same.plugin));
         }
-        let plugin = self.load(config).await?;
-        *loaded = Some((config.cloned(), Arc::clone(&plugin)));
+        let plugin = self.load_granted(config.as_ref(), self.grant().interfaces(), secrets).await?;
+        let (config, secrets) = (config.clone(), secrets.clone());
+        loaded.push(Loaded { config, secrets, plugin: Arc::clone(&plugin) });
         Ok(plugin)
     }
 
@@ -185,8 +192,7 @@ impl Bench {
             notes,
             took,
         };
-        let plugin = match self.load_granted(case.config.as_ref(), self.grant().interfaces(), &case.core.secrets).await
-        {
+        let plugin = match self.loaded_for(case).await {
             Ok(plugin) => plugin,
             Err(error) => return report(vec![format!("it does not load: it {error}")], Vec::new(), Duration::ZERO),
         };

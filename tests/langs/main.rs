@@ -126,7 +126,7 @@ fn everything_that_a_plugin_can_do(language: &Language) {
              imports = [\"catalog\", \"hosts\", \"kv\", \"http\", \"signing\"]\n\
              [grant]\nhosts = [\"read\", \"metadata\", \"hostname\", \"states\"]\ncatalog = true\nkv = true\n\
              [[grant.http]]\nurl = \"https://cmdb.example.org/api/\"\nmethods = [\"POST\"]\n\
-             [grant.signing]\nhook = \"key\"\n",
+             [grant.signing]\nhook = \"key\"\n[config]\nsite = \"fra1\"\n",
             language.name
         ),
     );
