@@ -22,7 +22,7 @@ const CHANGES: &str = "changes";
 /// The differences, for operators.
 pub(crate) const DIFF: &str = "diff";
 /// What a call must have left to begin another page.
-const RESERVE_MS: u32 = 12_000;
+const RESERVE_MS: u32 = 20_000;
 /// When a job goes on that did not come to its end.
 const AGAIN_MS: u32 = 200;
 /// Hosts with something to do that are looked at in one call.

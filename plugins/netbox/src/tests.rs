@@ -250,6 +250,15 @@ fn twins_are_left_alone_on_either_side() {
 }
 
 #[test]
+fn a_device_is_not_given_by_its_mac_to_one_host_and_by_its_serial_number_to_another() {
+    let fake = Fake::default().device(1, "SN-1").card("52:54:00:00:00:07", 1);
+    let core = fake.core().host(machine(7, "", "new")).host(machine(8, "", "new")).host(machine(9, "SN-1", "new"));
+    run(&core, "full").unwrap();
+    assert_eq!((name(&core, 7), name(&core, 9).as_deref()), (None, Some("node-1")));
+    assert!(core.notes().iter().any(|note| note.contains("host 9")));
+}
+
+#[test]
 fn a_serial_number_that_is_there_a_thousand_times_hides_no_other() {
     let mut fake = Fake::default();
     for id in 1..=100 {
