@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, DnsmasqConfig};
 use crate::dnsmasq::{self, IpxeFiles};
 use crate::domain::Ignore;
-use crate::hooks::{Hook, HookSet, Hooks, Plugin, PluginStatus};
+use crate::hooks::{Capabilities, Hook, HookSet, Hooks, Plugin, PluginStatus};
 use crate::http::{admin, boot};
 use crate::images::{self, Catalogue};
 use crate::plugin_host::{BrokenPlugin, PluginHost};
 use crate::render::{BaseUrl, Renderer};
-use crate::service::{Service, Settings, Shelf, SystemClock};
+use crate::service::{PluginCore, Service, Settings, Shelf, SystemClock};
 use crate::store::{Store, StoreOptions};
 
 /// Connections of machines at a time. A rack's worth of installers opens a few hundred.
@@ -55,7 +55,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     images::clean(&config.images_dir).with_context(|| format!("cannot tidy up {}", config.images_dir.display()))?;
 
     let ipxe = IpxeFiles::find(config.ipxe_dir.as_deref());
-    let service = Arc::new(build(&config, store).await);
+    let service = build(&config, store).await;
     let stop = CancellationToken::new();
     let (admin_listener, admin_socket) = admin::bind(&config.data_dir, config.admin_group.as_deref())?;
     let mut dnsmasq = match &config.dnsmasq {
@@ -78,6 +78,7 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         started_at: service.now(),
         base: base_url(&config, address),
     };
+    planes.spawn(Arc::clone(&service).run_plugins(stop.clone()));
     planes.spawn(admin_plane(admin_listener, Arc::clone(&service), about, stop.clone()));
     greet(&config, address, &ipxe, &service);
 
@@ -158,18 +159,19 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
 }
 
 /// Puts the use cases over their parts.
-async fn build(config: &Config, store: Store) -> Service {
+async fn build(config: &Config, store: Store) -> Arc<Service> {
     let catalogue = Arc::new(Catalogue::new(&config.images_dir));
     let renderer = Arc::new(Renderer::new(Some(config.templates_dir.clone())));
     for problem in renderer.check_all() {
         tracing::warn!(template = problem.template, error = %problem.error, "a template cannot be used");
     }
-    let shelf = Arc::new(Shelf::new(Arc::clone(&catalogue), Arc::clone(&renderer)));
+    let shelf = Shelf::new(Arc::clone(&catalogue), Arc::clone(&renderer));
     if config.discover && !shelf.has_image("discover") {
         tracing::warn!("--discover is set, but there is no image discover: unknown machines will hold");
     }
+    let core = Arc::new(PluginCore::new(shelf));
     let plugin_config = serde_json::json!({ "discover": config.discover });
-    let default: Arc<dyn Plugin> = match PluginHost::new(shelf) {
+    let default: Arc<dyn Plugin> = match PluginHost::new(Arc::clone(&core) as Arc<dyn Capabilities>) {
         Ok(host) => host.load_default(Some(&config.plugins_dir), plugin_config).await,
         Err(error) => {
             tracing::error!(%error, "plugins cannot run: machines that wait will hold");
@@ -187,7 +189,9 @@ async fn build(config: &Config, store: Store) -> Service {
         ignore: Ignore::new(config.identity_ignore.iter().map(String::as_str)),
     };
     let hooks = Hooks::new(Vec::new(), default);
-    Service::new(store, hooks, catalogue, renderer, Arc::new(SystemClock), settings)
+    let service = Arc::new(Service::new(store, hooks, catalogue, renderer, Arc::new(SystemClock), settings));
+    core.attach(&service);
+    service
 }
 
 /// Looks for other DHCP servers, decides, and starts dnsmasq as a child that is restarted when it dies.

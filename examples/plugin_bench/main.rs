@@ -168,7 +168,8 @@ async fn load_many(arguments: &Arguments, component: &[u8]) -> Result<Duration> 
 
 /// A host with some metadata, as the server describes it.
 fn request() -> BootRequest {
-    let metadata = json!({ "site": "fra1", "rack": 7, "role": "web", "owner": { "team": "platform", "mail": "a@example.org" } });
+    let metadata =
+        json!({ "site": "fra1", "rack": 7, "role": "web", "owner": { "team": "platform", "mail": "a@example.org" } });
     let metadata = match metadata {
         Value::Object(metadata) => metadata,
         _ => Map::new(),

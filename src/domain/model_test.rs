@@ -435,3 +435,24 @@ fn a_clock_far_behind_the_records_installs_nothing() {
     world.now = Timestamp::UNIX_EPOCH - 1.hour();
     assert_eq!(next(&world), NextBoot::LocalDisk, "its own disk is no matter of clocks");
 }
+
+#[test]
+fn a_plugin_needs_leave_to_install_again_what_may_be_installed() {
+    let plugin: PluginName = "cmdb".parse().unwrap();
+    let want = |name: Option<&str>, reinstall| Order {
+        to: "image1".parse().unwrap(),
+        name: name.map(|name| name.parse().unwrap()),
+        reinstall,
+    };
+    let (mut delivered, given) = offered();
+    delivered.deliver(&given);
+    delivered.boot(Verdict::Image(Writes::Disk), 0);
+    let (mut done, given) = offered();
+    done.finish_held(&given);
+    for world in [delivered, done] {
+        let refuse = |want: &Order| order(&world.host, want, &plugin, world.now).unwrap_err();
+        assert!(matches!(refuse(&want(Some("change 7"), false)), OrderRefused::Finished(_)));
+        assert!(matches!(refuse(&want(None, true)), OrderRefused::Nameless(_)));
+        assert!(order(&world.host, &want(Some("change 7"), true), &plugin, world.now).unwrap().is_some());
+    }
+}

@@ -78,6 +78,12 @@ impl Hooks {
         self
     }
 
+    /// What calls may take.
+    #[must_use]
+    pub const fn budgets(&self) -> Budgets {
+        self.budgets
+    }
+
     /// Every plugin and whether it works, in order.
     #[must_use]
     pub fn status(&self) -> Vec<(String, PluginStatus)> {

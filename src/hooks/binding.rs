@@ -24,6 +24,8 @@ pub struct Binding {
     pub states: StatesFilter,
     /// About which hosts it is asked and told, in all hooks.
     pub selector: Selector,
+    /// Kinds of events that it is told of, of those that it wants; none: all that it wants.
+    pub events: Option<Vec<String>>,
     /// What its failure means for a host that is not finished.
     pub on_error: OnError,
     /// What its answers may change.
@@ -42,6 +44,7 @@ impl Binding {
             priority: 0,
             states: StatesFilter::unfinished(),
             selector: Selector::default(),
+            events: None,
             on_error: OnError::Hold,
             grants: BTreeSet::new(),
             breakers: Arc::default(),
@@ -53,6 +56,13 @@ impl Binding {
     pub fn has(&self, hook: Hook) -> bool {
         self.hooks.as_ref().is_none_or(|hooks| hooks.contains(&hook)) && self.plugin.hooks().contains(&hook)
     }
+
+    /// Whether it is told of events of this kind: both the plugin and the configuration name it, or `*`.
+    #[must_use]
+    pub fn wants_event(&self, wanted: &[String], kind: &str) -> bool {
+        let names = |kinds: &[String]| kinds.iter().any(|name| name == "*" || name == kind);
+        names(wanted) && self.events.as_deref().is_none_or(names)
+    }
 }
 
 impl fmt::Debug for Binding {
@@ -63,6 +73,7 @@ impl fmt::Debug for Binding {
             .field("priority", &self.priority)
             .field("states", &self.states)
             .field("selector", &self.selector)
+            .field("events", &self.events)
             .field("on_error", &self.on_error)
             .field("grants", &self.grants)
             .finish_non_exhaustive()
@@ -131,6 +142,12 @@ impl Selector {
             field.map(|field| (field, value)).ok_or(SelectorError(name))
         };
         fields.into_iter().map(parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether all hosts are meant.
+    #[must_use]
+    pub fn takes_all(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Whether a host is meant. Texts are compared as they are, serial numbers without regard to case.

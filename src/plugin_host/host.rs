@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::broken::BrokenPlugin;
-use super::egress::{Egress, EgressError, Outside, Rule};
+use super::egress::{Egress, EgressError, Outside, Rule, Script};
 use super::engine::{Allocation, EngineError, WasmEngine};
 use super::load::{COMPONENT_MAX_BYTES, Interface, LoadError, load};
 use super::plugin::WasmPlugin;
@@ -57,12 +57,24 @@ impl PluginHost {
     /// # Errors
     /// The machine runs no WebAssembly at all. (Without room for a pool it runs without one, see [`PluginHost::allocation`].)
     pub fn new(capabilities: Arc<dyn Capabilities>) -> Result<Self, EngineError> {
+        Self::with(capabilities, Outside::new())
+    }
+
+    /// A host without a network: what plugins send over http is answered by a script.
+    ///
+    /// # Errors
+    /// As for [`PluginHost::new`].
+    pub fn scripted(capabilities: Arc<dyn Capabilities>, http: Arc<dyn Script>) -> Result<Self, EngineError> {
+        Self::with(capabilities, Outside::scripted(http))
+    }
+
+    fn with(capabilities: Arc<dyn Capabilities>, outside: Arc<Outside>) -> Result<Self, EngineError> {
         let engine = WasmEngine::start()?;
         let allocation = engine.allocation.clone();
         if let Allocation::OnDemand { why } = &allocation {
             tracing::warn!(why, "plugins run without a pool, which is slower");
         }
-        Ok(Self { sandbox: Sandbox::new(engine), allocation, capabilities, outside: Outside::new() })
+        Ok(Self { sandbox: Sandbox::new(engine), allocation, capabilities, outside })
     }
 
     /// Where instances live.

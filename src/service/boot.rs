@@ -11,9 +11,9 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::domain::{
-    Activity, Actor, Ask, Candidate, Edit, EventKind, Facts, Finding, HoldReason, Host, HostId, Identity, Metadata,
-    MetadataEdit, NextBoot, Offer, Parameter, Recognition, Registration, States, advance, learn, next_boot, note,
-    note_hold, offer, recognise, register,
+    Activity, Actor, Ask, Candidate, EventKind, Facts, Finding, HoldReason, Host, HostId, Identity, Metadata, NextBoot,
+    Offer, Parameter, PluginName, Recognition, Registration, States, advance, learn, next_boot, note, note_hold, offer,
+    recognise, register,
 };
 use crate::hooks::{BootAnswer, BootOutcome, BootPlan, Call, DiscoveryAnswer, GivenPatch, Hold, KnownHost, Run, Trace};
 use crate::images::LocalBoot;
@@ -21,7 +21,8 @@ use crate::render::{BaseUrl, BootScript, HoldVars, LocalVars, NewVars, ServerVar
 use crate::store::{Candidates, StoreError};
 
 use super::explain::{Decision, Explanation};
-use super::plan::{Occasion, boot_request, host_vars, known_host};
+use super::plan::{Occasion, boot_request, host_vars};
+use super::plugins::{By, PatchRefused};
 use super::transition::MayBecome;
 use super::{ANSWER_WITHIN, CONFLICT_RETRIES, Service, jitter, random_bootid};
 
@@ -392,18 +393,14 @@ impl Service {
     /// Commits what plugins changed with their decision.
     async fn apply_patches(&self, mut host: Host, outcome: &BootOutcome) -> Result<Host, StoreError> {
         for GivenPatch { plugin, patch } in &outcome.patches {
-            let mut known = known_host(&host);
-            if let Err(error) = patch.apply_to(&mut known) {
-                tracing::warn!(host = %host.id, plugin, %error, "a plugin's change was not applied");
-                continue;
-            }
-            let Some(wanted) = edit_to(&known) else {
-                tracing::warn!(host = %host.id, plugin, "a plugin's change was not applied: no valid name or metadata");
-                continue;
+            let change = match plugin.parse::<PluginName>() {
+                Ok(plugin) => self.change_by_plugin(&host, patch, &plugin, By::Answer).await,
+                Err(error) => Err(error.into()),
             };
-            match crate::domain::edit(&host, &wanted, Actor::Plugin(plugin.clone()), self.clock.now()) {
+            match change {
                 Ok(Some(change)) => host = self.commit(&host, change).await?,
                 Ok(None) => {}
+                Err(PatchRefused::Store(error)) => return Err(error),
                 Err(error) => tracing::warn!(host = %host.id, plugin, %error, "a plugin's change was not applied"),
             }
         }
@@ -475,13 +472,6 @@ fn admitted(mut unborn: Registration, known: &KnownHost) -> Registration {
         unborn.metadata = metadata;
     }
     unborn
-}
-
-/// The edit that leads to what plugins want to see; none when that cannot be.
-fn edit_to(known: &KnownHost) -> Option<Edit> {
-    let hostname = known.hostname.as_ref().map(|name| name.parse()).transpose().ok()?;
-    let metadata = Metadata::try_from(known.metadata.clone()).ok()?;
-    Some(Edit { hostname: Some(hostname), metadata: MetadataEdit::Replace(metadata) })
 }
 
 fn is_the_new_template(plan: &BootPlan) -> bool {

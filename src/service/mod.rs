@@ -15,10 +15,12 @@ mod fixtures;
 mod hosts;
 mod images;
 mod notes;
+mod outbox;
 mod plan;
 mod plugins;
 mod progress;
 mod report;
+mod schedule;
 mod transition;
 
 use std::sync::Arc;
@@ -43,17 +45,21 @@ pub use hosts::{
     sentence,
 };
 pub use images::RemoveRefused;
-pub use plugins::ApproveRefused;
+pub use outbox::{Letters, Mode, OutboxError, OutboxState, ParkedHost, Replayed};
+pub use plugins::{ApproveRefused, PluginCore, PluginKey, PluginValue};
 pub use progress::{FileProgress, HostProgress};
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
+pub use schedule::{JobRan, JobState, ScheduleError};
 pub use transition::TransitionRefused;
 
 use admission::Admission;
 use explain::Explanations;
 use finished::FinishedHosts;
 use notes::Notes;
-use plugins::Runs;
+use outbox::Outbox;
+use plugins::{Runs, Spaces};
 use progress::Progress;
+use schedule::Schedule;
 
 /// What the use cases are allowed and told to do.
 #[derive(Debug, Clone)]
@@ -91,6 +97,9 @@ pub struct Service {
     admission: Admission,
     notes: Notes,
     runs: Runs,
+    outbox: Outbox,
+    schedule: Schedule,
+    spaces: Spaces,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -114,6 +123,9 @@ impl Service {
             admission: Admission::new(settings.new_hosts_per_minute),
             notes: Notes::default(),
             runs: Runs::default(),
+            outbox: Outbox::default(),
+            schedule: Schedule::default(),
+            spaces: Spaces::default(),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,
@@ -164,6 +176,7 @@ impl Service {
     /// Binds other plugins. What is being asked goes on with those that were bound when it began.
     pub fn replace_hooks(&self, hooks: Hooks) {
         self.hooks.store(Arc::new(hooks));
+        self.outbox.rebound();
     }
 
     /// Resolves when the store can no longer acknowledge anything, with the reason.

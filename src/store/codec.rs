@@ -78,6 +78,11 @@ impl<'a> Reader<'a> {
         self.0.is_empty()
     }
 
+    /// Everything that was not read yet.
+    pub(super) const fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     pub(super) fn end(&self) -> Result<(), RecordError> {
         if self.is_empty() { Ok(()) } else { Err(RecordError::Long) }
     }

@@ -20,6 +20,10 @@ impl Generation {
     pub(super) const fn new(random: u64) -> Self {
         Self(random)
     }
+
+    pub(super) const fn get(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Display for Generation {
@@ -115,6 +119,14 @@ impl EventStream {
         Self { changes, generation, after, ready: VecDeque::new() }
     }
 
+    /// The newest commit of which all events were given out, and with it all commits before.
+    pub fn passed(&self) -> Revision {
+        match self.ready.front() {
+            Some(next) => next.position.revision.before(),
+            None => self.changes.passed(),
+        }
+    }
+
     /// Waits for the next event. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Committed, StreamError> {
         if self.after.is_some_and(|position| position.generation != self.generation) {
@@ -127,6 +139,15 @@ impl EventStream {
             let change = self.changes.next().await?;
             self.unpack(change)?;
         }
+    }
+
+    /// Waits until there is a next event, without taking it. Dropping the future loses nothing.
+    pub async fn stirs(&mut self) -> Result<(), StreamError> {
+        while self.ready.is_empty() {
+            let change = self.changes.next().await?;
+            self.unpack(change)?;
+        }
+        Ok(())
     }
 
     fn unpack(&mut self, change: Change) -> Result<(), StreamError> {

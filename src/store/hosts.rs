@@ -20,6 +20,7 @@ use super::{
     kv::{Backend, Commit, Entry, Key, Kv, KvError, MAX_SCAN_ENTRIES, Revision, Stopped},
     memory::MemoryKv,
     record::{self, RecordError},
+    retention::Retention,
     sled::{OpenError as SledOpenError, SledKv, SledOptions},
 };
 use crate::domain::{Event, Host, HostId, Identity, OrderName};
@@ -41,7 +42,9 @@ const MOST_TRIES: u32 = 16;
 #[derive(Debug)]
 pub struct Store {
     pub(super) kv: Backend,
-    generation: Generation,
+    pub(super) generation: Generation,
+    /// What keeps old events from leaving.
+    pub(super) retention: Retention,
     /// The next number to try; the store itself decides whether it is free.
     next_id: AtomicU64,
     /// The next operation id: random at the start, so that no two processes use the same.
@@ -129,6 +132,7 @@ impl Store {
         Self {
             kv: Backend::Memory(MemoryKv::default()),
             generation: Generation::new(0),
+            retention: Retention::default(),
             next_id: AtomicU64::new(1),
             next_operation: AtomicU64::new(1),
         }
@@ -143,7 +147,11 @@ impl Store {
         });
         let generation = start(&kv, generation).await?;
         let next_id = highest_id(&kv).await?.saturating_add(1);
-        Ok(Self { kv, generation, next_id: AtomicU64::new(next_id), next_operation: AtomicU64::new(operation) })
+        let retention = Retention::read(&kv, generation).await?;
+        let (next_id, next_operation) = (AtomicU64::new(next_id), AtomicU64::new(operation));
+        let store = Self { kv, generation, retention, next_id, next_operation };
+        store.clear_leases().await?;
+        Ok(store)
     }
 
     /// `Ok` while a write has a chance; the error says why not. Cheap enough to ask before every answer.
@@ -258,7 +266,7 @@ impl Store {
     }
 
     /// Those of the hosts that exist, each one as a whole.
-    async fn load(&self, ids: &[HostId]) -> Result<Vec<Host>, StoreError> {
+    pub(super) async fn load(&self, ids: &[HostId]) -> Result<Vec<Host>, StoreError> {
         let mut hosts = Vec::with_capacity(ids.len());
         for ids in ids.chunks(HOSTS_PER_READ) {
             let wanted: Vec<Key> = ids.iter().flat_map(|id| [keys::cold(*id), keys::hot(*id)]).collect();
@@ -295,7 +303,7 @@ fn number(entry: &Entry) -> Result<u64, StoreError> {
     record::decode_number(&entry.value).map_err(unreadable(&entry.key))
 }
 
-fn unreadable(key: &Key) -> impl Fn(RecordError) -> StoreError {
+pub(super) fn unreadable(key: &Key) -> impl Fn(RecordError) -> StoreError {
     let key = key.clone();
     move |source| StoreError::Record { key: key.clone(), source }
 }

@@ -6,12 +6,18 @@
 //! | `s/<id>` | what every boot changes: queue, step, attempts, bootids; exists exactly for the hosts that exist |
 //! | `x/mac/…`, `x/serial/…`, `x/uuid/…` | the ids of the hosts that have this value |
 //! | `e/<id><seq>` | the events of a host, also after it is forgotten |
+//! | `g/<id>` | a forgotten host as it was at last |
+//! | `o/cursor/<plugin>` | up to where a plugin was told of events |
+//! | `o/parked/<plugin>/<id>` | a host whose events this plugin must be told again |
+//! | `o/job/<plugin>/<job>` | the newest run of a job |
+//! | `o/lease/<plugin>` | which server runs this plugin's jobs |
+//! | `d/<plugin>/<id><seq>` | an event that a plugin could not be told of |
 //! | `m/schema`, `m/hostid`, `m/generation` | version of this layout, highest number of a forgotten host, random name of this store |
 //! | `r/<id><name>` | that an order of this name was carried out for the host; the name as the first 16 bytes of its SHA-256. Never removed |
 //! | `p/<plugin>/<key>` | what plugins store; a plugin's name holds no `/`, so no key reaches into another's |
 //! | `a/<plugin>` | that a plugin may order no more, or more than usual |
 //!
-//! Kept free for later: `o/` (cursors of plugins), `t/` (tokens).
+//! Kept free for later: `t/` (tokens).
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -23,6 +29,12 @@ pub(super) const COLD: &str = "h/";
 pub(super) const HOT: &str = "s/";
 pub(super) const EVENTS: &str = "e/";
 const ORDERS: &str = "r/";
+pub(super) const FORGOTTEN: &str = "g/";
+pub(super) const CURSORS: &str = "o/cursor/";
+pub(super) const PARKED: &str = "o/parked/";
+pub(super) const LEASES: &str = "o/lease/";
+const JOBS: &str = "o/job/";
+const DEAD_LETTERS: &str = "d/";
 
 pub(super) const SCHEMA: Key = Key::from_static(b"m/schema");
 pub(super) const LAST_FORGOTTEN: Key = Key::from_static(b"m/hostid");
@@ -68,7 +80,85 @@ pub(super) fn approval(plugin: &PluginName) -> Result<Key, Invalid> {
     Key::new(format!("a/{plugin}"))
 }
 
-/// The host of a `h/` or `s/` key; `None` for a key of another kind.
+/// A host that was forgotten.
+pub(super) fn forgotten(id: HostId) -> Key {
+    Key::numbered(FORGOTTEN, &[id.get()])
+}
+
+/// How far a plugin was told.
+pub(super) fn cursor(plugin: &str) -> Result<Key, Invalid> {
+    of_plugin(CURSORS, plugin, &[])
+}
+
+/// All parked hosts of a plugin.
+pub(super) fn parked_of(plugin: &str) -> Result<Key, Invalid> {
+    of_plugin(PARKED, plugin, b"/")
+}
+
+/// One parked host.
+pub(super) fn parked(plugin: &str, id: HostId) -> Result<Key, Invalid> {
+    of_plugin(PARKED, plugin, &[b"/".as_slice(), &id.get().to_be_bytes()].concat())
+}
+
+/// All dead letters of a plugin.
+pub(super) fn dead_letters_of(plugin: &str) -> Result<Key, Invalid> {
+    of_plugin(DEAD_LETTERS, plugin, b"/")
+}
+
+/// All dead letters of a plugin about one host.
+pub(super) fn dead_letters_about(plugin: &str, id: HostId) -> Result<Key, Invalid> {
+    of_plugin(DEAD_LETTERS, plugin, &[b"/".as_slice(), &id.get().to_be_bytes()].concat())
+}
+
+/// One dead letter.
+pub(super) fn dead_letter(plugin: &str, id: HostId, seq: u64) -> Result<Key, Invalid> {
+    of_plugin(DEAD_LETTERS, plugin, &[b"/".as_slice(), &id.get().to_be_bytes(), &seq.to_be_bytes()].concat())
+}
+
+/// The newest run of a job.
+pub(super) fn job(plugin: &str, job: &str) -> Result<Key, Invalid> {
+    of_plugin(JOBS, plugin, format!("/{job}").as_bytes())
+}
+
+/// All jobs of a plugin.
+pub(super) fn jobs_of(plugin: &str) -> Result<Key, Invalid> {
+    of_plugin(JOBS, plugin, b"/")
+}
+
+/// Who runs a plugin's jobs.
+pub(super) fn lease(plugin: &str) -> Result<Key, Invalid> {
+    of_plugin(LEASES, plugin, &[])
+}
+
+/// A slash in a plugin's name is written so that no plugin's keys lie among another's.
+fn of_plugin(prefix: &str, plugin: &str, rest: &[u8]) -> Result<Key, Invalid> {
+    let name = plugin.replace('%', "%25").replace('/', "%2F");
+    Key::new([prefix.as_bytes(), name.as_bytes(), rest].concat())
+}
+
+/// The plugin of an `o/cursor/` key.
+pub(super) fn cursor_plugin(key: &Key) -> Option<String> {
+    plugin_name(key.as_bytes().strip_prefix(CURSORS.as_bytes())?)
+}
+
+/// Plugin and host of an `o/parked/` key.
+pub(super) fn parked_place(key: &Key) -> Option<(String, HostId)> {
+    let (rest, number) = key.as_bytes().strip_prefix(PARKED.as_bytes())?.split_last_chunk::<8>()?;
+    Some((plugin_name(rest.strip_suffix(b"/")?)?, HostId::new(u64::from_be_bytes(*number))))
+}
+
+fn plugin_name(bytes: &[u8]) -> Option<String> {
+    Some(std::str::from_utf8(bytes).ok()?.replace("%2F", "/").replace("%25", "%"))
+}
+
+/// Host and number at the end of a `d/` key.
+pub(super) fn dead_letter_place(key: &Key) -> Option<(HostId, u64)> {
+    let (rest, seq) = key.as_bytes().split_last_chunk::<8>()?;
+    let (_, id) = rest.split_last_chunk::<8>()?;
+    Some((HostId::new(u64::from_be_bytes(*id)), u64::from_be_bytes(*seq)))
+}
+
+/// The host of a `h/`, `s/` or `g/` key; `None` for a key of another kind.
 pub(super) fn host_id(key: &Key) -> Option<HostId> {
     let (_, number) = key.as_bytes().split_at_checked(2)?;
     Some(HostId::new(u64::from_be_bytes(number.try_into().ok()?)))

@@ -14,17 +14,21 @@ mod hosts;
 mod keys;
 pub mod kv;
 pub mod memory;
+mod outbox;
 mod plugins;
 mod progress;
 mod record;
+mod retention;
 pub mod sled;
 pub mod watch;
 
 pub use self::{
     events::{Committed, EventStream, Generation, Position, PositionError, StreamError},
     hosts::{Candidates, MAX_IDS_PER_VALUE, OpenError, Store, StoreError, TIMELINE_EVENTS},
-    kv::{KvError, Stopped},
+    kv::{KvError, Revision, Stopped},
+    outbox::{Changed, ChangedPage, EventAt},
     plugins::{Orders, Written},
-    record::RecordError,
+    record::{CatchUp, CatchUpStage, DeadLetter, JobOutcome, JobRun, OutboxCursor, Parked, RecordError},
+    retention::UNDELIVERED_FOR,
     sled::SledOptions as StoreOptions,
 };

@@ -4,6 +4,8 @@
 //! gets a new version and a reader for the old one. These types are separate from the domain's, so that a rule can
 //! change without the disk changing. The hot record is rewritten at every boot and therefore small and binary (about 60
 //! bytes and 20 per remembered boot); the others are JSON.
+mod outbox;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,12 @@ use super::plugins::Orders;
 use crate::domain::{
     Actor, Boot, BootId, Event, EventKind, Hardware, Host, HostId, Identity, Metadata, OrderName, PastBoot,
     PastOutcome, Stage, Step, Writes,
+};
+
+pub use outbox::{CatchUp, DeadLetter, JobOutcome, JobRun, OutboxCursor, Parked, Stage as CatchUpStage};
+pub(super) use outbox::{
+    Lease, decode_cursor, decode_dead_letter, decode_forgotten, decode_job, decode_lease, decode_parked, encode_cursor,
+    encode_dead_letter, encode_forgotten, encode_job, encode_lease, encode_parked,
 };
 
 const VERSION_1: u8 = 1;

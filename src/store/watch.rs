@@ -125,6 +125,11 @@ pub struct ChangeStream {
 }
 
 impl ChangeStream {
+    /// The newest commit that was looked at, and with it all commits before.
+    pub(super) const fn passed(&self) -> Revision {
+        self.next.before()
+    }
+
     /// Waits for the next change. Dropping the future loses nothing. After an error, the same error again.
     pub async fn next(&mut self) -> Result<Change, WatchError> {
         loop {

@@ -52,6 +52,11 @@ const BOOT: &[Step] = &[
 
 const LONG: &[Step] = &[
     Step { name: "dependencies", run: || one(deny::check()) },
+    // One after the other: their compilers take all of a machine.
+    Step {
+        name: "JavaScript and Python plugins",
+        run: || cargo(&["test", "--test", "langs", "--", "--test-threads", "1"]),
+    },
     Step { name: "KIWI installs", run: || one(e2e::run_scenario(Scenario::Kiwi, false)) },
     Step { name: "NetBox syncs", run: netbox },
 ];

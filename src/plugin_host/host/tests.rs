@@ -73,17 +73,20 @@ const LOG: &str = r#"(import "kiwispray:plugin/log@0.1.0" "write" (func $log (pa
 
 async fn load(host: &PluginHost, bytes: Vec<u8>, grants: &[Interface]) -> Result<Arc<dyn Plugin>, LoadError> {
     let imports = grants.iter().copied().collect();
-    let grants = Grants::default();
-    host.load(Component {
-        name: "guest".into(),
-        origin: "test".into(),
+    host.load(Component { imports, ..component("guest", bytes) }).await
+}
+
+fn component(name: &str, bytes: Vec<u8>) -> Component {
+    Component {
+        name: name.to_owned(),
+        origin: "test".to_owned(),
         bytes,
-        imports,
-        grants,
+        imports: BTreeSet::new(),
+        grants: Grants::default(),
+        http: vec![],
+        signing: BTreeMap::new(),
         config: json!({}),
-        ..Component::default()
-    })
-    .await
+    }
 }
 
 async fn refusal(bytes: Vec<u8>, grants: &[Interface]) -> LoadError {

@@ -24,6 +24,8 @@ use crate::domain::{
     set_states,
 };
 use crate::hooks::Run;
+use crate::images::Catalogue;
+use crate::render::Renderer;
 use crate::store::StoreError;
 
 use super::plan::INSTALL_DEVICE;
@@ -195,18 +197,8 @@ impl Service {
         }
     }
 
-    /// Refuses a queue with a state that nothing can boot: the machine would only hold.
     fn check_states(&self, states: &States) -> Result<(), HostsError> {
-        for state in states.iter().filter(|state| !state.is_built_in()) {
-            if self.catalogue.has_folder(state) {
-                self.catalogue.image(state)?;
-            } else if !self.renderer.has_template(None, &format!("{state}.ipxe")) {
-                let names = self.catalogue.list().unwrap_or_default().into_iter().map(|(name, _)| name);
-                let suggestion = error::nearest(state.as_str(), names);
-                return Err(HostsError::NothingToBoot { state: state.clone(), suggestion });
-            }
-        }
-        Ok(())
+        check_states(&self.catalogue, &self.renderer, states)
     }
 
     fn erases(&self, before: &Host, after: &Host, act: &Act) -> Vec<Erased> {
@@ -220,21 +212,39 @@ impl Service {
         }
     }
 
-    /// What dies when a host works through its queue.
     fn erased_by(&self, host: &Host) -> Vec<Erased> {
-        let erased = |state: &StateName| {
-            if state.is_built_in() {
-                return None;
-            }
-            if let Ok(image) = self.catalogue.image(state) {
-                let named = host.metadata.get(INSTALL_DEVICE).and_then(|value| value.as_str()).map(str::to_owned);
-                let disk = named.or_else(|| image.manifest.device.as_ref().map(ToString::to_string));
-                return image.manifest.writes.is_order().then(|| Erased { state: state.clone(), disk });
-            }
-            is_order(&self.catalogue, &self.renderer, state).then(|| Erased { state: state.clone(), disk: None })
-        };
-        host.states.iter().filter_map(erased).collect()
+        erased_by(&self.catalogue, &self.renderer, host)
     }
+}
+
+/// Refuses a queue with a state that nothing can boot: the machine would only hold.
+pub(super) fn check_states(catalogue: &Catalogue, renderer: &Renderer, states: &States) -> Result<(), HostsError> {
+    for state in states.iter().filter(|state| !state.is_built_in()) {
+        if catalogue.has_folder(state) {
+            catalogue.image(state)?;
+        } else if !renderer.has_template(None, &format!("{state}.ipxe")) {
+            let names = catalogue.list().unwrap_or_default().into_iter().map(|(name, _)| name);
+            let suggestion = error::nearest(state.as_str(), names);
+            return Err(HostsError::NothingToBoot { state: state.clone(), suggestion });
+        }
+    }
+    Ok(())
+}
+
+/// What dies when a host works through its queue.
+pub(super) fn erased_by(catalogue: &Catalogue, renderer: &Renderer, host: &Host) -> Vec<Erased> {
+    let erased = |state: &StateName| {
+        if state.is_built_in() {
+            return None;
+        }
+        if let Ok(image) = catalogue.image(state) {
+            let named = host.metadata.get(INSTALL_DEVICE).and_then(|value| value.as_str()).map(str::to_owned);
+            let disk = named.or_else(|| image.manifest.device.as_ref().map(ToString::to_string));
+            return image.manifest.writes.is_order().then(|| Erased { state: state.clone(), disk });
+        }
+        is_order(catalogue, renderer, state).then(|| Erased { state: state.clone(), disk: None })
+    };
+    host.states.iter().filter_map(erased).collect()
 }
 
 fn check_terms(host: &Host, terms: &Terms) -> Result<(), HostsError> {

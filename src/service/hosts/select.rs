@@ -179,7 +179,7 @@ impl Service {
     }
 
     /// Refuses a name that another host has.
-    pub(super) async fn check_name(&self, of: Option<HostId>, name: &Hostname) -> Result<(), HostsError> {
+    pub(in crate::service) async fn check_name(&self, of: Option<HostId>, name: &Hostname) -> Result<(), HostsError> {
         let has_it = |host: &Host| Some(host.id) != of && host.hostname.as_ref() == Some(name);
         match self.scan(None, 1, has_it).await?.0.first() {
             Some(host) => Err(HostsError::NameTaken { name: name.clone(), owner: host.id }),

@@ -54,7 +54,7 @@ impl Store {
         }
         commit.put(keys::cold(id), record::encode_cold(&change.host).map_err(unreadable(&keys::cold(id)))?);
         commit.put(keys::hot(id), record::encode_hot(&change.host));
-        self.put_events(&mut commit, &change.events)?;
+        self.put_events(&mut commit, &change.events).await?;
         match self.kv.commit(commit).await? {
             Outcome::Committed(_) => Ok(change.host),
             Outcome::Conflict(key) => {
@@ -94,7 +94,7 @@ impl Store {
                 commit.guard(key.clone(), Revision::ZERO);
                 commit.put(key.clone(), value.clone());
             }
-            self.put_events(&mut commit, &change.events)?;
+            self.put_events(&mut commit, &change.events).await?;
             match self.kv.commit(commit).await? {
                 Outcome::Committed(_) => return Ok(change.host),
                 Outcome::Conflict(key) if key == keys::hot(before.id) => return Err(StoreError::Conflict),
@@ -120,7 +120,10 @@ impl Store {
             self.raise_last_forgotten(&mut commit, before.id).await?;
             commit.delete(keys::cold(before.id));
             commit.delete(keys::hot(before.id));
-            self.put_events(&mut commit, &change.events)?;
+            // Plugins are told of its last events, wherever they are with their reading.
+            let key = keys::forgotten(before.id);
+            commit.put(key.clone(), record::encode_forgotten(&change.host).map_err(unreadable(&key))?);
+            self.put_events(&mut commit, &change.events).await?;
             match self.kv.commit(commit).await? {
                 Outcome::Committed(_) => return Ok(()),
                 Outcome::Conflict(key) if key == keys::hot(before.id) => return Err(StoreError::Conflict),
@@ -167,14 +170,17 @@ impl Store {
         Ok(())
     }
 
-    /// As many old events leave as new ones come, so the timeline never needs a cleaner.
-    fn put_events(&self, commit: &mut Commit, events: &[Event]) -> Result<(), StoreError> {
+    /// As many old events leave as new ones come, so the timeline needs no cleaner; unless a plugin must still be told
+    /// of one.
+    async fn put_events(&self, commit: &mut Commit, events: &[Event]) -> Result<(), StoreError> {
         let operation = self.next_operation.fetch_add(1, Ordering::Relaxed);
         for event in events {
             let key = keys::event(event.host, event.seq);
             let value = record::encode_event(event, operation).map_err(unreadable(&key))?;
             commit.put(key, value);
-            if let Some(old @ 1..) = event.seq.checked_sub(TIMELINE_EVENTS) {
+            if let Some(old @ 1..) = event.seq.checked_sub(TIMELINE_EVENTS)
+                && self.may_leave(event.host, old).await?
+            {
                 commit.delete(keys::event(event.host, old));
             }
         }

@@ -1,0 +1,204 @@
+//! Hosts whose events could not be told: tried again with growing pauses, each alone, while other hosts go on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::dispatcher::{BATCH_BYTES, BATCH_EVENTS, Dispatcher, Fate, LOOKS_AGAIN, Step, Trouble};
+use super::tell::{self, TOLD_NONE};
+use crate::domain::{Event, HostId};
+use crate::hooks::{self, Binding, Hook, HookError, Hooks};
+use crate::store::{EventAt, Parked, Revision};
+
+/// A time further away than this was written by a clock that went wrong.
+const FURTHEST: Duration = Duration::from_secs(2 * 3_600);
+
+/// Parked hosts, and those that were until a moment ago.
+pub(super) struct Parking {
+    hosts: BTreeMap<HostId, Parked>,
+    /// Hosts that were told more, from their timelines, than has come by live: up to which event, and its commit.
+    overtaken: BTreeMap<HostId, (u64, Revision)>,
+    /// Who comes next if both have something to be told.
+    pub(super) turn: Turn,
+}
+
+/// New events and parked hosts take turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    New,
+    Parked,
+}
+
+impl Parking {
+    pub(super) fn new(hosts: Vec<(HostId, Parked)>) -> Self {
+        Self { hosts: hosts.into_iter().collect(), overtaken: BTreeMap::new(), turn: Turn::New }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.hosts.len()
+    }
+
+    pub(super) fn park(&mut self, host: HostId, parked: Parked) {
+        self.hosts.insert(host, parked);
+    }
+
+    /// Whether an event that comes by was told already, or is told from the timeline.
+    pub(super) fn has_in_hand(&self, event: &Event) -> bool {
+        self.hosts.contains_key(&event.host)
+            || self.overtaken.get(&event.host).is_some_and(|(seq, _)| event.seq <= *seq)
+    }
+
+    /// What was told early has come by, now that all commits up to this one have.
+    pub(super) fn forget_overtaken(&mut self, passed: Revision) {
+        self.overtaken.retain(|_, (_, revision)| *revision > passed);
+    }
+
+    /// The host that is due for longest, or was asked for.
+    pub(super) fn due(&mut self, now: Timestamp, asked_for: &BTreeSet<HostId>) -> Option<HostId> {
+        for host in asked_for {
+            if let Some(parked) = self.hosts.get_mut(host) {
+                parked.next_at = Timestamp::MIN;
+            }
+        }
+        let first = self.hosts.iter().min_by_key(|(_, parked)| parked.next_at);
+        first.filter(|(_, parked)| pause(parked, now).is_zero()).map(|(host, _)| *host)
+    }
+
+    /// In how long the next one is due.
+    pub(super) fn next_due(&self, now: Timestamp) -> Option<Duration> {
+        self.hosts.values().map(|parked| pause(parked, now)).min()
+    }
+}
+
+fn pause(parked: &Parked, now: Timestamp) -> Duration {
+    let pause = Duration::try_from(parked.next_at.duration_since(now)).unwrap_or_default();
+    if pause > FURTHEST { Duration::ZERO } else { pause }
+}
+
+impl Dispatcher {
+    /// Tells the plugin of a parked host's next events: after a failure of the first one alone, so that no other suffers
+    /// for it.
+    pub(super) async fn retry_parked(
+        &mut self,
+        hooks: &Hooks,
+        binding: &Binding,
+        host: HostId,
+    ) -> Result<Step, Trouble> {
+        let Some(mut parked) = self.parking.hosts.get(&host).cloned() else { return Ok(Step::Again) };
+        let page = self.service.store.events_at(host, parked.from_seq, BATCH_EVENTS as u32).await?;
+        self.note_loss(host, &mut parked, &page);
+        let (batch, told, passed) = self.batch_of(binding, &page, parked.attempts > 0).await?;
+        let Some(head) = told.first().filter(|_| !batch.is_empty()) else {
+            return self.advance(host, parked, &page, passed).await;
+        };
+        // A breaker is about the plugin, and here it is known that the host may be the cause: so what fails while the
+        // breaker is closed does not open it. While it is open, this may be the call that tries.
+        let is_open = binding.breakers.states(Instant::now()).iter().any(|(hook, _)| *hook == Hook::Events);
+        if let Err(open) = binding.breakers.admit(Hook::Events, Instant::now()) {
+            return Ok(Step::Pause(LOOKS_AGAIN, tell::words(&open)));
+        }
+        let attempts = parked.attempts.saturating_add(1);
+        let Some(result) = self.call(hooks, binding, &batch, attempts).await else { return Ok(Step::Again) };
+        if is_open || matches!(result, Ok(_) | Err(HookError::Fatal(_))) {
+            tell::record(binding, result.as_ref());
+        }
+        let error = match result {
+            Ok(done) if done > 0 => {
+                self.went_well();
+                let next = if done == batch.len() { passed } else { told.get(done).map_or(passed, |event| event.seq) };
+                return self.advance(host, parked, &page, next).await;
+            }
+            Ok(_) => HookError::Failed(TOLD_NONE.to_owned()),
+            Err(error) => error,
+        };
+        let (now, words) = (self.service.clock.now(), tell::words(&error));
+        match self.fate(&error, head, parked.faults, now) {
+            Fate::Waits => return Ok(Step::Pause(LOOKS_AGAIN, words)),
+            Fate::Dead if batch.len() == 1 && self.has_room_for_letters() => {
+                let next =
+                    Parked { from_seq: head.seq.saturating_add(1), attempts: 0, faults: 0, next_at: now, ..parked };
+                self.bury(head, words, attempts, Some(&next)).await?;
+                self.parking.park(host, next);
+                return Ok(Step::Again);
+            }
+            Fate::Dead if batch.len() == 1 => {
+                parked.next_at = self.in_longest_pause(now);
+                parked.faults = parked.faults.saturating_add(1);
+            }
+            // The first one alone, at once, tells whether it is the cause.
+            Fate::Dead => parked.next_at = now,
+            Fate::Parked { until, counts } => {
+                parked.next_at = until;
+                parked.faults = parked.faults.saturating_add(u32::from(counts && batch.len() == 1));
+            }
+        }
+        parked = Parked { from_seq: head.seq, attempts, error: words, ..parked };
+        self.service.store.park(&self.plugin, host, &parked).await?;
+        self.parking.park(host, parked);
+        Ok(Step::Again)
+    }
+
+    /// The events of a page that the plugin wants, as it is shown them; and the number after the last one that is done
+    /// once they are told.
+    async fn batch_of(
+        &mut self,
+        binding: &Binding,
+        page: &[EventAt],
+        alone: bool,
+    ) -> Result<(Vec<hooks::Event>, Vec<Event>, u64), Trouble> {
+        let about = self.about(&binding.plugin);
+        let wanted: Vec<&Event> =
+            page.iter().map(|at| &at.event).filter(|event| tell::is_wanted(binding, &about, event)).collect();
+        let hosts = tell::hosts_of(&self.service, &wanted).await?;
+        let generation = self.service.store.generation();
+        let (mut batch, mut told, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut passed = page.last().map_or(0, |at| at.event.seq.saturating_add(1));
+        for event in wanted.into_iter().filter(|event| hosts.are_for(binding, event.host)) {
+            let shown = tell::event(generation, event, &hosts);
+            bytes += tell::size_bytes(&shown);
+            if !batch.is_empty() && (alone || bytes > BATCH_BYTES) {
+                passed = event.seq;
+                break;
+            }
+            batch.push(shown);
+            told.push(event.clone());
+        }
+        Ok((batch, told, passed))
+    }
+
+    /// A parked host's events before this one are done. With nothing left of its timeline, it is like any other again.
+    async fn advance(
+        &mut self,
+        host: HostId,
+        parked: Parked,
+        page: &[EventAt],
+        next_seq: u64,
+    ) -> Result<Step, Trouble> {
+        let is_all = page.len() < BATCH_EVENTS && page.last().is_none_or(|at| at.event.seq < next_seq);
+        if is_all {
+            self.service.store.unpark(&self.plugin, host).await?;
+            self.parking.hosts.remove(&host);
+            if let Some(last) = page.last() {
+                // Whatever comes after it has not come by yet: nothing was taken in since the page was read.
+                self.parking.overtaken.insert(host, (last.event.seq, last.revision));
+            }
+        } else {
+            let now = self.service.clock.now();
+            let next = Parked { from_seq: next_seq, attempts: 0, faults: 0, next_at: now, ..parked };
+            self.service.store.park(&self.plugin, host, &next).await?;
+            self.parking.park(host, next);
+        }
+        Ok(Step::Again)
+    }
+
+    /// Events stay for a week; one that was not told by then is counted and named, and its host goes on.
+    fn note_loss(&self, host: HostId, parked: &mut Parked, page: &[EventAt]) {
+        let Some(first) = page.first().map(|at| at.event.seq).filter(|first| *first > parked.from_seq) else { return };
+        let lost = first - parked.from_seq;
+        self.desk.lost.fetch_add(lost, Ordering::Relaxed);
+        tracing::error!(plugin = self.plugin, %host, from = parked.from_seq, lost, "events left the timeline untold");
+        (parked.from_seq, parked.attempts, parked.faults) = (first, 0, 0);
+    }
+}

@@ -1,0 +1,230 @@
+//! What a plugin wants changed, turned into a change of a host.
+//!
+//! Invariant: [`Service::change_by_plugin`] is the only way from a patch to a change, whether the patch came by the import
+//! `hosts` or with an answer, and therefore the only way in which a plugin changes a queue.
+
+use std::sync::Arc;
+
+use crate::domain::{
+    Actor, Change, Edit as HostEdit, Host, HostId, HostnameError, Metadata, MetadataEdit, MetadataError, Order,
+    OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States, StatesError, edit, order,
+};
+use crate::hooks::{Allowance, Denied, Edit, Grant, HookError, HostsError, KnownHost, Patch, Run};
+use crate::service::hosts::{check_states, erased_by};
+use crate::service::plan::known_host;
+use crate::service::transition::{MayBecome, TransitionRefused};
+use crate::service::{CONFLICT_RETRIES, Service};
+use crate::store::StoreError;
+
+use super::orders::CountRefused;
+
+/// On whose behalf a host is changed.
+#[derive(Clone, Copy)]
+pub(in crate::service) enum By<'a> {
+    /// A plugin that called `hosts.apply`.
+    Call(&'a Allowance),
+    /// A plugin's answer to a hook, which was checked when it was accepted. It orders nothing.
+    Answer,
+}
+
+/// Why a patch changes nothing.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::service) enum PatchRefused {
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    #[error(transparent)]
+    Plugin(#[from] PluginNameError),
+    #[error("{0}")]
+    Path(String),
+    #[error(transparent)]
+    Hostname(#[from] HostnameError),
+    #[error(transparent)]
+    States(#[from] StatesError),
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    #[error(transparent)]
+    OrderName(#[from] OrderNameError),
+    #[error("an order's name without states names nothing")]
+    OrderOfNothing,
+    #[error(transparent)]
+    Order(#[from] OrderRefused),
+    #[error("{host} was ordered by the name {name} before: a wish is carried out once")]
+    Spent { host: String, name: OrderName },
+    /// What is refused to operators too.
+    #[error(transparent)]
+    Act(#[from] crate::service::HostsError),
+    /// Another plugin keeps the queue as it is.
+    #[error(transparent)]
+    Transition(#[from] TransitionRefused),
+    #[error("{0}")]
+    Interrupted(tokio::task::JoinError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A patch that was understood.
+struct Wanted {
+    edit: HostEdit,
+    states: Option<States>,
+    order: Option<OrderName>,
+}
+
+impl Service {
+    /// `hosts.apply`: changes a host at the revision that the plugin saw.
+    pub(super) async fn apply(
+        self: Arc<Self>,
+        plugin: &PluginName,
+        by: &Allowance,
+        id: HostId,
+        revision: u64,
+        patch: &Patch,
+    ) -> Result<KnownHost, HostsError> {
+        for _ in 0..CONFLICT_RETRIES {
+            let host = self.store.host(id).await.map_err(PatchRefused::from)?.ok_or(HostsError::NotFound)?;
+            // First of all: whoever may not do it learns nothing by trying.
+            by.may_apply(patch, host.may_be_installed())?;
+            if host.revision != revision {
+                return Err(HostsError::Conflict(host.revision));
+            }
+            let Some(change) = self.change_by_plugin(&host, patch, plugin, By::Call(by)).await? else {
+                return Ok(known_host(&host));
+            };
+            if by.run == Run::Dry {
+                return Ok(known_host(&change.host));
+            }
+            match Arc::clone(&self).commit_by_plugin(host, change).await {
+                Ok(host) => return Ok(known_host(&host)),
+                Err(PatchRefused::Store(StoreError::Conflict)) => {}
+                Err(refused) => return Err(refused.into()),
+            }
+        }
+        Err(HostsError::Unavailable("others change this host all the time".to_owned()))
+    }
+
+    /// What a patch makes of a host; none when nothing. Every change of a queue by a plugin is decided here, and the
+    /// other plugins are asked about it.
+    pub(in crate::service) async fn change_by_plugin(
+        &self,
+        host: &Host,
+        patch: &Patch,
+        plugin: &PluginName,
+        by: By<'_>,
+    ) -> Result<Option<Change>, PatchRefused> {
+        let wanted = understood(host, patch)?;
+        if let Some(Some(name)) = wanted.edit.hostname.as_ref().filter(|name| **name != host.hostname) {
+            self.check_name(Some(host.id), name).await?;
+        }
+        if let Some(name) = &wanted.order
+            && self.store.is_order_spent(host.id, name).await?
+        {
+            return Err(PatchRefused::Spent { host: host.label(), name: name.clone() });
+        }
+        let now = self.clock.now();
+        let edited = edit(host, &wanted.edit, Actor::Plugin(plugin.to_string()), now)?;
+        let Some(states) = wanted.states else { return Ok(edited) };
+        let By::Call(by) = by else { return Err(Denied::BootOrder.into()) };
+        let (after, mut events) = edited.map_or_else(|| (host.clone(), Vec::new()), |edit| (edit.host, edit.events));
+        let reinstall = by.grants.hosts.contains(&Grant::Reinstall);
+        let order_of = |to| order(&after, &Order { to, name: wanted.order.clone(), reinstall }, plugin, now);
+        let mut ordered = order_of(states)?;
+        if let Some(change) = &ordered {
+            let actor = Actor::Plugin(plugin.to_string());
+            match self.may_become(host, &change.host.states, "plugin", &actor, by.run).await? {
+                MayBecome::Asked => {}
+                MayBecome::Other { to, .. } => ordered = order_of(to)?,
+            }
+        }
+        let Some(ordered) = ordered else {
+            return Ok((!events.is_empty()).then_some(Change { host: after, events, order: None }));
+        };
+        if self.is_order(host, &ordered.host).await? {
+            self.count_order(plugin, by, host.id).await?;
+        }
+        events.extend(ordered.events);
+        Ok(Some(Change { host: ordered.host, events, order: ordered.order }))
+    }
+
+    /// Whether a changed queue installs again or writes a disk. Refuses states that nothing can boot.
+    async fn is_order(&self, before: &Host, after: &Host) -> Result<bool, PatchRefused> {
+        let (catalogue, renderer) = (Arc::clone(&self.catalogue), Arc::clone(&self.renderer));
+        let again = before.may_be_installed();
+        let after = after.clone();
+        // On a thread of its own: images and templates may be on a disk that hangs.
+        let looking = tokio::task::spawn_blocking(move || {
+            check_states(&catalogue, &renderer, &after.states)?;
+            Ok(again || !erased_by(&catalogue, &renderer, &after).is_empty())
+        });
+        looking.await.map_err(PatchRefused::Interrupted)?
+    }
+
+    async fn commit_by_plugin(self: Arc<Self>, before: Host, change: Change) -> Result<Host, PatchRefused> {
+        let name = change.order.clone();
+        let label = before.label();
+        // On its own: a plugin whose time is over does not stop half-way what was begun.
+        let committing = tokio::spawn(async move {
+            let after = self.commit(&before, change).await?;
+            if let Some(boot) = before.boot.as_ref().filter(|_| after.step != before.step) {
+                self.progress.forget(&boot.bootid);
+            }
+            Ok(after)
+        });
+        match (committing.await.map_err(PatchRefused::Interrupted)?, name) {
+            (Err(StoreError::OrderSpent), Some(name)) => Err(PatchRefused::Spent { host: label, name }),
+            (committed, _) => Ok(committed?),
+        }
+    }
+}
+
+fn understood(host: &Host, patch: &Patch) -> Result<Wanted, PatchRefused> {
+    let mut known = known_host(host);
+    patch.apply_to(&mut known).map_err(|error| {
+        let HookError::BadAnswer(why) = error else { return PatchRefused::Path(error.to_string()) };
+        PatchRefused::Path(why)
+    })?;
+    let hostname = match &patch.hostname {
+        Edit::Keep => None,
+        Edit::Clear => Some(None),
+        Edit::Set(name) => Some(Some(name.parse()?)),
+    };
+    let states = match &patch.states {
+        None => None,
+        Some(names) => Some(States::from_names(names.iter().map(|name| name.parse()).collect::<Result<_, _>>()?)?),
+    };
+    let order = patch.order.as_ref().map(|name| name.parse()).transpose()?;
+    if order.is_some() && states.is_none() {
+        return Err(PatchRefused::OrderOfNothing);
+    }
+    let metadata = MetadataEdit::Replace(Metadata::try_from(known.metadata)?);
+    Ok(Wanted { edit: HostEdit { hostname, metadata }, states, order })
+}
+
+impl From<CountRefused> for PatchRefused {
+    fn from(refused: CountRefused) -> Self {
+        match refused {
+            CountRefused::Denied(denied) => Self::Denied(denied),
+            CountRefused::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<PatchRefused> for HostsError {
+    fn from(refused: PatchRefused) -> Self {
+        let text = refused.to_string();
+        match refused {
+            PatchRefused::Denied(_) | PatchRefused::Plugin(_) | PatchRefused::Order(_) | PatchRefused::Spent { .. } => {
+                Self::Denied(text)
+            }
+            PatchRefused::Store(_)
+            | PatchRefused::Transition(_)
+            | PatchRefused::Interrupted(_)
+            | PatchRefused::Act(crate::service::HostsError::Store(_)) => Self::Unavailable(text),
+            PatchRefused::Path(_)
+            | PatchRefused::Hostname(_)
+            | PatchRefused::States(_)
+            | PatchRefused::Metadata(_)
+            | PatchRefused::OrderName(_)
+            | PatchRefused::OrderOfNothing
+            | PatchRefused::Act(_) => Self::Invalid(text),
+        }
+    }
+}
