@@ -172,7 +172,10 @@ async fn build(config: &Config, store: Store) -> Arc<Service> {
     let core = Arc::new(PluginCore::new(shelf));
     let plugin_config = serde_json::json!({ "discover": config.discover });
     let default: Arc<dyn Plugin> = match PluginHost::new(Arc::clone(&core) as Arc<dyn Capabilities>) {
-        Ok(host) => host.load_default(Some(&config.plugins_dir), plugin_config).await,
+        Ok(host) => {
+            let host = host.with_cache(&config.data_dir.join("plugin-code"));
+            host.load_default(Some(&config.plugins_dir), plugin_config).await
+        }
         Err(error) => {
             tracing::error!(%error, "plugins cannot run: machines that wait will hold");
             BrokenPlugin::new("default", "built in", HookSet::from([Hook::Boot, Hook::Discovery]), &error)

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::broken::BrokenPlugin;
+use super::cache::CodeCache;
 use super::egress::{Egress, EgressError, Outside, Rule, Script};
 use super::engine::{Allocation, EngineError, WasmEngine};
 use super::load::{COMPONENT_MAX_BYTES, Interface, LoadError, load};
@@ -28,6 +29,7 @@ pub struct PluginHost {
     allocation: Allocation,
     capabilities: Arc<dyn Capabilities>,
     outside: Arc<Outside>,
+    cache: Option<CodeCache>,
 }
 
 /// A component to load.
@@ -74,7 +76,20 @@ impl PluginHost {
         if let Allocation::OnDemand { why } = &allocation {
             tracing::warn!(why, "plugins run without a pool, which is slower");
         }
-        Ok(Self { sandbox: Sandbox::new(engine), allocation, capabilities, outside })
+        Ok(Self { sandbox: Sandbox::new(engine), allocation, capabilities, outside, cache: None })
+    }
+
+    /// Keeps compiled components in a folder, which nobody else may even enter. Without one, each is compiled at every start;
+    /// so it is if the folder cannot be used, which the log says.
+    #[must_use]
+    pub fn with_cache(mut self, folder: &Path) -> Self {
+        match CodeCache::open(folder, self.sandbox.engine()) {
+            Ok(cache) => self.cache = Some(cache),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "compiled plugins are not kept");
+            }
+        }
+        self
     }
 
     /// Where instances live.
@@ -132,7 +147,8 @@ impl PluginHost {
         let read = move || Ok((Egress::new(rules, outside)?, Keys::read(&secrets)?));
         let read = tokio::task::spawn_blocking(read).await.map_err(|stopped| LoadError::Grant(stopped.to_string()))?;
         let (egress, keys) = read.map_err(|error: EgressError| LoadError::Grant(error.to_string()))?;
-        let loaded = load(&self.sandbox, &name, component.bytes, &component.imports, &config).await?;
+        let loaded =
+            load(&self.sandbox, self.cache.as_ref(), &name, component.bytes, &component.imports, &config).await?;
         tracing::info!(plugin = &*name, origin = component.origin, version = ?loaded.version, "plugin loaded");
         Ok(Arc::new(WasmPlugin {
             name,

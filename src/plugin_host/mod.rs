@@ -10,6 +10,7 @@
 //! is what the core calls (`broken` where there is nothing to call), `recording` is a call as data, `host` is the way in.
 mod about;
 mod broken;
+mod cache;
 mod contract;
 mod convert;
 pub mod egress;

@@ -3,6 +3,9 @@
 //! Invariant: a job runs only under its plugin's lease in the store, and its newest run is durable before the next one
 //! begins; so a restart neither forgets a job nor repeats one that is not due.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,8 +18,6 @@ use super::{Service, jitter};
 use crate::hooks::{Binding, Call, Hook, HookError, Hooks, Job, NextRun, Run};
 use crate::store::{JobOutcome, JobRun, StoreError};
 
-/// A job that never ran, or is overdue, runs so long after the start, in milliseconds.
-const FIRST_RUN_MS: (u32, u32) = (1_000, 5_000);
 /// The longest jitter of a period: a tenth of it, and not more than this.
 const MOST_JITTER: Duration = Duration::from_secs(30);
 /// No job runs again sooner.
@@ -38,6 +39,8 @@ const WORDS_MAX_CHARS: usize = 500;
 pub(super) struct Schedule {
     /// Names this process in leases.
     holder: u64,
+    /// A job that never ran, or is overdue, runs so long after the start, in milliseconds.
+    first_run_ms: (u32, u32),
     desks: Mutex<BTreeMap<String, Arc<Desk>>>,
 }
 
@@ -55,7 +58,7 @@ impl Default for Schedule {
         let mut holder = [0; 8];
         // Without randomness two servers could not be told apart; none of them would get far without it anyway.
         let _ = getrandom::fill(&mut holder);
-        Self { holder: u64::from_le_bytes(holder), desks: Mutex::default() }
+        Self { holder: u64::from_le_bytes(holder), first_run_ms: (1_000, 5_000), desks: Mutex::default() }
     }
 }
 
@@ -235,7 +238,7 @@ impl Service {
     /// Runs one plugin's jobs, one after the other.
     async fn run_jobs_of(self: Arc<Self>, plugin: String, stop: CancellationToken) {
         let mut bound = self.outbox.bound.subscribe();
-        let first_at = later(self.clock.now(), Duration::from_millis(jitter(FIRST_RUN_MS).into()));
+        let first_at = later(self.clock.now(), Duration::from_millis(jitter(self.schedule.first_run_ms).into()));
         let mut again: BTreeMap<String, Again> = BTreeMap::new();
         while !stop.is_cancelled() {
             bound.mark_unchanged();

@@ -29,7 +29,10 @@ pub(crate) fn cases(words: &Words) -> Vec<(&'static str, Value)> {
         ("retry is an answer", boot("retry", json!({"error": {"class": "retry", "text": "later"}}))),
         (
             "clock and randomness are the call's",
-            boot("clock", json!({"verdict": "pass", "notes": ["now 1700000000123 2023-11-14T22:13:20.123Z", words.drawn]})),
+            boot(
+                "clock",
+                json!({"verdict": "pass", "notes": ["now 1700000000123 2023-11-14T22:13:20.123Z", words.drawn]}),
+            ),
         ),
         (
             "an image has all that it can have",

@@ -161,7 +161,9 @@ fn the_server_decides_by_it(language: &Language) {
     let server = site.serve();
     let machine = Machine::new(1);
     let id = machine.boot(&server).host.unwrap();
-    server.cli(&["host", "set", &id.to_string(), "--state", "web", "--meta", r#"{"do": "image", "who": "you"}"#]).done();
+    server
+        .cli(&["host", "set", &id.to_string(), "--state", "web", "--meta", r#"{"do": "image", "who": "you"}"#])
+        .done();
     let boot = machine.boots(&server);
     assert!(boot.script.contains("quiet"), "{}", boot.script);
     assert_eq!(server.host(id)["hostname"], Value::from("n1"));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::json;
+use sha2::Digest as _;
 
 use super::*;
 use crate::hooks::native::NativeDefault;
@@ -369,4 +370,35 @@ async fn deciding_is_measured() {
     let measured = measure::boot_decide(&*plugin, &call(), &request("web"), 300).await.unwrap();
     println!("boot.decide by the default component: {measured:?}");
     assert!(measured.median <= measured.p99 && measured.calls == 300);
+}
+
+#[tokio::test]
+async fn fifty_plugins_load_from_the_cache_in_under_half_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("code");
+    // A section that means nothing makes each another component.
+    let named = |n: u8| [EMBEDDED_DEFAULT, &[0, 3, 1, b'n', n]].concat();
+    let load = async |host: &PluginHost, n| {
+        let imports = BTreeSet::from([Interface::Catalog]);
+        host.load(Component { imports, ..component(&format!("plugin{n}"), named(n)) }).await
+    };
+    let host = plugin_host().with_cache(&folder);
+    let start = Instant::now();
+    load(&host, 0).await.unwrap();
+    let compiled = start.elapsed();
+    // The others have the same code: that they were compiled, too, would only take time.
+    let code = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    for n in 1..50 {
+        let sha256: String = sha2::Sha256::digest(named(n)).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = code.file_name().unwrap().to_str().unwrap();
+        fs::copy(&code, folder.join(format!("{sha256}{}", &name[64..]))).unwrap();
+    }
+    let host = plugin_host().with_cache(&folder);
+    let start = Instant::now();
+    let loaded = futures_util::future::join_all((0..50).map(|n| load(&host, n))).await;
+    let cached = start.elapsed();
+    assert!(loaded.iter().all(Result::is_ok));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 50, "nothing was compiled");
+    println!("one plugin is compiled in {compiled:?}, 50 are loaded from the cache in {cached:?}");
+    assert!(cached < Duration::from_millis(500), "{cached:?}");
 }

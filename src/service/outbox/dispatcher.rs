@@ -56,7 +56,13 @@ pub(super) struct Dispatcher {
     attempts: (Option<(HostId, u64)>, u32),
     failures_in_a_row: u32,
     calm_until: Option<Instant>,
-    about: Option<(Arc<dyn Plugin>, Arc<[String]>)>,
+    wanted: Option<Wanted>,
+}
+
+/// The kinds of events that a plugin wants, as it said when it was bound.
+struct Wanted {
+    by: Arc<dyn Plugin>,
+    kinds: Arc<[String]>,
 }
 
 /// What a step came to.
@@ -149,7 +155,7 @@ impl Dispatcher {
             attempts: (None, 0),
             failures_in_a_row: 0,
             calm_until: None,
-            about: None,
+            wanted: None,
             plugin,
             service,
         })
@@ -229,23 +235,23 @@ impl Dispatcher {
     }
 
     async fn take_in(&mut self, binding: &Binding) -> Result<Taken, Trouble> {
-        let about = self.about(&binding.plugin);
+        let kinds = self.wanted_by(&binding.plugin);
         let (parking, moved) = (&self.parking, &mut self.moved);
         let wanted = |at: &EventAt| {
             *moved = true;
-            tell::is_wanted(binding, &about, &at.event) && !parking.has_in_hand(&at.event)
+            tell::is_wanted(binding, &kinds, &at.event) && !parking.has_in_hand(&at.event)
         };
         Ok(self.source.take_in(&self.service, &mut self.waiting, BATCH_EVENTS, wanted).await?)
     }
 
     /// The kinds of events that the plugin wants: asked once, as all that it says of itself is long.
-    pub(super) fn about(&mut self, plugin: &Arc<dyn Plugin>) -> Arc<[String]> {
-        match &self.about {
-            Some((known, wanted)) if Arc::ptr_eq(known, plugin) => Arc::clone(wanted),
+    pub(super) fn wanted_by(&mut self, plugin: &Arc<dyn Plugin>) -> Arc<[String]> {
+        match &self.wanted {
+            Some(wanted) if Arc::ptr_eq(&wanted.by, plugin) => Arc::clone(&wanted.kinds),
             Some(_) | None => {
-                let wanted: Arc<[String]> = plugin.about().events.into();
-                self.about = Some((Arc::clone(plugin), Arc::clone(&wanted)));
-                wanted
+                let kinds: Arc<[String]> = plugin.about().events.into();
+                self.wanted = Some(Wanted { by: Arc::clone(plugin), kinds: Arc::clone(&kinds) });
+                kinds
             }
         }
     }

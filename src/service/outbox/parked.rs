@@ -148,9 +148,9 @@ impl Dispatcher {
         page: &[EventAt],
         alone: bool,
     ) -> Result<(Vec<hooks::Event>, Vec<Event>, u64), Trouble> {
-        let about = self.about(&binding.plugin);
+        let kinds = self.wanted_by(&binding.plugin);
         let wanted: Vec<&Event> =
-            page.iter().map(|at| &at.event).filter(|event| tell::is_wanted(binding, &about, event)).collect();
+            page.iter().map(|at| &at.event).filter(|event| tell::is_wanted(binding, &kinds, event)).collect();
         let hosts = tell::hosts_of(&self.service, &wanted).await?;
         let generation = self.service.store.generation();
         let (mut batch, mut told, mut bytes) = (Vec::new(), Vec::new(), 0);

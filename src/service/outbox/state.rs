@@ -86,8 +86,9 @@ impl Service {
             Some(cursor) if cursor.catch_up.is_none() => self.store.events_since(cursor.revision).await,
             Some(_) | None => None,
         };
+        let mode = lock(&desk.mode).clone();
         Ok(OutboxState {
-            mode: lock(&desk.mode).clone(),
+            mode,
             position: cursor.map(|cursor| cursor.revision.get()),
             behind,
             parked: parked
