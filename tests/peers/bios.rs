@@ -124,7 +124,8 @@ fn a_machine_gets_its_settings_over_redfish_then_boots_the_network_and_after_the
     assert_eq!((&attributes["ProcTurboMode"], &attributes["QuietBoot"]), (&json!("Disabled"), &json!("true")));
     let system = bmc.get(&bmc.system());
     assert_eq!((&system["PowerState"], &system["Boot"]["BootSourceOverrideTarget"]), (&json!("On"), &json!("Pxe")));
-    assert_eq!(bmc.count("Actions/ComputerSystem.Reset"), 1);
+    let resets = bmc.count("Actions/ComputerSystem.Reset");
+    assert!(resets >= 1, "it was switched off");
     // The virtual machine itself: its firmware, its iPXE, its request for the installer.
     wait_for("the machine to boot its installer", || (server.count(id, "attempt_started") > 0).then_some(()));
     assert_eq!(server.states(id), "image1");
@@ -135,7 +136,7 @@ fn a_machine_gets_its_settings_over_redfish_then_boots_the_network_and_after_the
     });
     // Settings that are in force, and a host that is finished: nothing more is reset.
     std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(bmc.count("Actions/ComputerSystem.Reset"), 1);
+    assert_eq!(bmc.count("Actions/ComputerSystem.Reset"), resets);
 }
 
 #[test]
@@ -150,8 +151,8 @@ fn a_bmc_that_cannot_make_the_settings_holds_the_machine_with_its_words() {
     server.deploy("image1", id);
     peer::holds(&machine, &server, "BIOS settings are being applied");
     let bios = wait_for_bios(&server, id, "the error", |bios| bios["error"].is_string());
-    assert!(bios["error"].as_str().unwrap().contains("answers 501 Not implemented"), "{bios}");
-    peer::holds(&machine, &server, "Not implemented");
+    assert!(bios["error"].as_str().unwrap().contains("offers no BIOS settings"), "{bios}");
+    peer::holds(&machine, &server, "offers no BIOS settings");
     assert_eq!(bmc.count("Actions/ComputerSystem.Reset"), 0);
     // Somebody made them by hand, and says so.
     set(&server, id, &json!({"bios": {"profile": "quiet", "version": 2}}));

@@ -1,6 +1,7 @@
 //! `webhook` against a receiver that verifies, refuses and remembers, and that shares no line with it.
 
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
@@ -49,7 +50,9 @@ impl Receiver {
         let file = server.site.path("received.jsonl");
         let mut command = Command::new("python3");
         command.arg(checkout("tests/peers/webhook_receiver.py")).arg(port.to_string()).arg(SECRET).arg(&file);
-        Self { _process: Process::start(&mut command, &server.site.path("receiver.log")), file }
+        let process = Process::start(&mut command, &server.site.path("receiver.log"));
+        wait_for("the receiver to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
+        Self { _process: process, file }
     }
 
     /// Everything that came, in order.
