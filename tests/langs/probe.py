@@ -37,7 +37,7 @@ def boot(request):
             return image(
                 "web",
                 append=["quiet"],
-                vars={"has": catalog.has_image("web"), "lacks": catalog.has_image("db"), "site": config()["site"]},
+                vars={"has": catalog.has_image("web"), "lacks": catalog.has_image("db"), "site": config().get("site")},
                 because=f"for {host.metadata['who']}",
                 patch=Patch(hostname="n1", set={"a.b": [1, None]}, unset=["c"]),
             )
