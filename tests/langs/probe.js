@@ -32,6 +32,8 @@ export function boot({ host, facts }) {
         because: `for ${host.metadata.who}`,
         patch: { hostname: 'n1', set: { 'a.b': [1, null] }, unset: ['c'] },
       });
+    case 'plain':
+      return image('web', { append: ['quiet'] });
     default:
       return PASS;
   }

@@ -41,6 +41,8 @@ def boot(request):
                 because=f"for {host.metadata['who']}",
                 patch=Patch(hostname="n1", set={"a.b": [1, None]}, unset=["c"]),
             )
+        case "plain":
+            return image("web", append=["quiet"])
     return PASS
 
 
