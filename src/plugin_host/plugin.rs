@@ -10,6 +10,7 @@ use wasmtime::component::Instance;
 use super::contract::kiwispray::plugin::types as wit;
 use super::convert;
 use super::egress::Egress;
+use super::journal::Journal;
 use super::load::Loaded;
 use super::sandbox::{CallState, Reach, Sandbox};
 use super::signing::Keys;
@@ -26,6 +27,7 @@ pub(super) struct WasmPlugin {
     pub(super) grants: Arc<Grants>,
     pub(super) egress: Arc<Egress>,
     pub(super) keys: Arc<Keys>,
+    pub(super) journal: Arc<Journal>,
     pub(super) loaded: Loaded,
     pub(super) sandbox: Sandbox,
     pub(super) capabilities: Arc<dyn Capabilities>,
@@ -62,7 +64,9 @@ impl WasmPlugin {
             egress: Arc::clone(&self.egress),
             keys: Arc::clone(&self.keys),
         };
-        CallState::new(Arc::clone(&self.name), Arc::clone(&self.config), Some(reach), call.clone())
+        let mut state = CallState::new(Arc::clone(&self.name), Arc::clone(&self.config), Some(reach), call.clone());
+        state.journal = Some(Arc::clone(&self.journal));
+        state
     }
 }
 

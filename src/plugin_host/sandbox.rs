@@ -10,6 +10,7 @@ use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDe
 
 use super::egress::Egress;
 use super::engine::{CALLS_MAX, MEMORY_MAX_BYTES, TABLE_MAX_ELEMENTS, WasmEngine};
+use super::journal::Journal;
 use super::signing::Keys;
 use crate::hooks::{Allowance, Call, Capabilities, Hook, HookError};
 
@@ -67,6 +68,8 @@ pub(super) struct CallState {
     pub(super) log_lines: u32,
     /// The last words of a panic, if the guest had time for them.
     pub(super) panic: Option<String>,
+    /// Where its lines go, besides the log. None while the plugin is being loaded.
+    pub(super) journal: Option<Arc<Journal>>,
     memory: MemorySum,
     imports: u32,
     import_bytes: usize,
@@ -150,6 +153,7 @@ impl CallState {
             notes: Vec::new(),
             log_lines: 0,
             panic: None,
+            journal: None,
             memory: MemorySum::default(),
             imports: 0,
             import_bytes: 0,
