@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::domain::{
     Actor, Change, Edit as HostEdit, Host, HostId, HostnameError, Metadata, MetadataEdit, MetadataError, Order,
-    OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States, StatesError, edit, order,
+    OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States, StatesError, edit, order, spend,
 };
 use crate::hooks::{Allowance, Denied, Edit, Grant, HookError, HostsError, KnownHost, Patch, Run};
 use crate::service::hosts::check_states;
@@ -137,7 +137,12 @@ impl Service {
             order(&after, &wanted, plugin, now).map_err(PatchRefused::from)
         };
         let Some(mut change) = ordered(states.clone())? else {
-            return Ok((!events.is_empty()).then_some(Change { host: after, events, order: None }));
+            let Some(name) = &wanted.order else {
+                return Ok((!events.is_empty()).then_some(Change { host: after, events, order: None }));
+            };
+            let spent = spend(&after, name, plugin, now);
+            events.extend(spent.events);
+            return Ok(Some(Change { host: spent.host, events, order: spent.order }));
         };
         let is_order = self.is_order(host, &states).await?;
         // Asked last of all that can refuse without a trace, and before it counts.
