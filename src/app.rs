@@ -202,7 +202,8 @@ fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, Str
     }
     let core = Arc::new(PluginCore::new(shelf));
     let host = PluginHost::new(Arc::clone(&core) as Arc<dyn Capabilities>);
-    let host = host.map(|host| host.with_cache(&config.data_dir.join("plugin-code"))).map_err(|error| error.to_string());
+    let host =
+        host.map(|host| host.with_cache(&config.data_dir.join("plugin-code"))).map_err(|error| error.to_string());
     if let Err(why) = &host {
         tracing::error!(why, "plugins cannot run: machines that wait will hold");
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::check::check_verdict;
 use super::trace::short;
 use super::{
-    Binding, Breakers, BootAnswer, BootDecision, BootOutcome, BootPlan, BootRequest, BootVerdict, Call, DecidedBy,
+    Binding, BootAnswer, BootDecision, BootOutcome, BootPlan, BootRequest, BootVerdict, Breakers, Call, DecidedBy,
     DiscoveryAnswer, DiscoveryDecision, DiscoveryOutcome, DiscoveryVerdict, Edited, GivenPatch, Grant, Hold, Hook,
     HookError, KnownHost, OnError, Patch, Plugin, PluginStatus, TraceResult,
 };

@@ -99,7 +99,8 @@ impl Inner {
         if !slot.installed {
             return Err(RosterError::Elsewhere { name: name.to_owned(), file });
         }
-        fs::remove_file(&file).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        fs::remove_file(&file)
+            .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
             .map_err(|error| RosterError::File { path: file.clone(), error })?;
         slots.remove(place);
         self.workshop.library.forget(&slot.binding.name).map_err(|error| RosterError::File { path: file, error })?;
@@ -125,12 +126,7 @@ impl Inner {
     }
 
     /// Loads what is to be installed; nothing is written yet.
-    async fn prepare(
-        &self,
-        wanted: Installation,
-        old: Option<&Slot>,
-        folder: &Path,
-    ) -> Result<Prepared, RosterError> {
+    async fn prepare(&self, wanted: Installation, old: Option<&Slot>, folder: &Path) -> Result<Prepared, RosterError> {
         let name: PluginName = wanted.name.parse().map_err(|error| RosterError::Binding(format!("{error}")))?;
         if name.is_default() {
             return Err(RosterError::Default("installed"));
@@ -141,7 +137,9 @@ impl Inner {
             (None, Some(digest)) => {
                 let library = Arc::clone(&self.workshop.library);
                 let bytes = spawn_blocking(move || library.component(&digest)).await;
-                bytes.map_err(|_| RosterError::Interrupted)?.map_err(|error| not_loaded(format!("cannot be read: {error}")))?
+                bytes
+                    .map_err(|_| RosterError::Interrupted)?
+                    .map_err(|error| not_loaded(format!("cannot be read: {error}")))?
             }
             (None, None) => return Err(not_loaded("has no component: send one".to_owned())),
         };
@@ -150,7 +148,9 @@ impl Inner {
         binding.insert("name".to_owned(), Value::from(name.as_str()));
         binding.insert("digest".to_owned(), Value::from(found.digest.to_string()));
         if binding.contains_key("component") {
-            return Err(RosterError::Binding("an installed plugin is found by its digest, not by `component`".to_owned()));
+            return Err(RosterError::Binding(
+                "an installed plugin is found by its digest, not by `component`".to_owned(),
+            ));
         }
         let table = toml::Table::try_from(&binding).map_err(|error| RosterError::Binding(error.to_string()))?;
         let text = written(&name, &table)?;

@@ -162,10 +162,8 @@ impl Inner {
         let mut record = old.record.clone();
         record.rolled_back_to = Some(back.to_string());
         self.remember(&binding.name, &record)?;
-        let slot = self
-            .workshop
-            .seat(old.binding.clone(), old.installed, record, running, found, self.service.now())
-            .await;
+        let slot =
+            self.workshop.seat(old.binding.clone(), old.installed, record, running, found, self.service.now()).await;
         self.replace(&mut slots, place, slot).await
     }
 
@@ -283,7 +281,8 @@ fn default_binding(config: Map<String, Value>) -> Option<PluginBinding> {
 fn is_installed(binding: &PluginBinding) -> bool {
     let folder = binding.file.parent().and_then(|folder| folder.file_name());
     let own = format!("{}.toml", binding.name);
-    folder.is_some_and(|folder| folder == "plugins.d") && binding.file.file_name().is_some_and(|name| name == own.as_str())
+    folder.is_some_and(|folder| folder == "plugins.d")
+        && binding.file.file_name().is_some_and(|name| name == own.as_str())
 }
 
 /// Whether somebody wrote its binding.

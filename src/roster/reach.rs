@@ -17,7 +17,8 @@ pub(super) fn reach(binding: &PluginBinding, hooks: &HookSet) -> Vec<Reach> {
         line(format!("hosts: {word}"), meaning)
     }));
     if grant.hosts.contains(&Grant::States) {
-        let meaning = format!("stops after {} orders in one run, and waits for your approval", grant.max_orders_per_run);
+        let meaning =
+            format!("stops after {} orders in one run, and waits for your approval", grant.max_orders_per_run);
         lines.push(Reach { what: format!("orders per run: {}", grant.max_orders_per_run), meaning });
     }
     if grant.kv {
@@ -27,9 +28,12 @@ pub(super) fn reach(binding: &PluginBinding, hooks: &HookSet) -> Vec<Reach> {
         lines.push(line("catalog".to_owned(), "learns the names of images and templates"));
     }
     lines.extend(http(grant));
-    lines.extend(grant.signing.keys().map(|name| {
-        line(format!("signing: {name}"), "has texts signed with this secret, which it never sees")
-    }));
+    lines.extend(
+        grant
+            .signing
+            .keys()
+            .map(|name| line(format!("signing: {name}"), "has texts signed with this secret, which it never sees")),
+    );
     lines
 }
 
@@ -45,12 +49,16 @@ fn http(grant: &PluginGrant) -> Vec<Reach> {
             None => vec!["GET"],
         };
         lines.extend(methods.iter().map(|method| {
-            let meaning = if matches!(*method, "GET" | "HEAD") { "reads from this server" } else { "writes to this server" };
+            let meaning =
+                if matches!(*method, "GET" | "HEAD") { "reads from this server" } else { "writes to this server" };
             line(format!("http: {method} {url}"), meaning)
         }));
         let headers = rule.get("headers").and_then(Value::as_table);
         lines.extend(headers.into_iter().flat_map(|headers| headers.keys()).map(|name| {
-            line(format!("http: header {name} for {url}"), "the server adds this header, whose value the plugin never sees")
+            line(
+                format!("http: header {name} for {url}"),
+                "the server adds this header, whose value the plugin never sees",
+            )
         }));
     }
     lines

@@ -74,7 +74,13 @@ impl Found {
 
 impl Workshop {
     /// Fills a slot, and keeps what runs in the old one if it is the same.
-    pub(super) async fn fill(&self, binding: PluginBinding, installed: bool, old: Option<Slot>, now: Timestamp) -> Slot {
+    pub(super) async fn fill(
+        &self,
+        binding: PluginBinding,
+        installed: bool,
+        old: Option<Slot>,
+        now: Timestamp,
+    ) -> Slot {
         let record = self.library.record(&binding.name);
         if record.disabled {
             return Slot { binding, installed, record, running: None, status: PluginStatus::Disabled };
@@ -194,7 +200,8 @@ impl Workshop {
         for digest in earlier.filter(|digest| Some(*digest) != broken && may(digest)).take(FALL_BACKS) {
             let (library, path) = (Arc::clone(&self.library), self.library.path(&digest));
             let Ok(Ok(bytes)) = spawn_blocking(move || library.component(&digest)).await else { continue };
-            if let Ok(running) = self.make(&binding, &Found { origin: path.display().to_string(), digest, bytes }).await {
+            if let Ok(running) = self.make(&binding, &Found { origin: path.display().to_string(), digest, bytes }).await
+            {
                 let status = degraded(&running, &why);
                 return Slot { binding, installed, record, running: Some(running), status };
             }
@@ -289,7 +296,8 @@ fn find(
         return installed(&digest);
     }
     let name = &binding.name;
-    let by_name = [plugins_dir.join(name.as_str()).join(format!("{name}.wasm")), plugins_dir.join(format!("{name}.wasm"))];
+    let by_name =
+        [plugins_dir.join(name.as_str()).join(format!("{name}.wasm")), plugins_dir.join(format!("{name}.wasm"))];
     let paths = match (&binding.component, &binding.digest) {
         (Some(path), _) => vec![path.clone()],
         (None, Some(digest)) if library.path(digest).exists() => return installed(digest),

@@ -50,11 +50,9 @@ pub use images::RemoveRefused;
 pub use outbox::{Letters, Mode, OutboxError, OutboxState, ParkedHost, Replayed};
 pub use plugins::{ApproveRefused, PluginCore, PluginKey, PluginValue};
 pub use progress::{FileProgress, HostProgress};
-pub use roster::{
-    Installation, Installed, Kept, Member, Reach, Reload, Reloaded, Roster, RosterError,
-};
 pub use rehearsal::Rehearsed;
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
+pub use roster::{Installation, Installed, Kept, Member, Reach, Reload, Reloaded, Roster, RosterError};
 pub use schedule::{JobRan, JobState, ScheduleError};
 pub use transition::TransitionRefused;
 

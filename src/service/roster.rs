@@ -186,7 +186,9 @@ pub enum RosterError {
         file: PathBuf,
     },
     /// The default plugin is always there.
-    #[error("the default plugin cannot be {0}: hosts would have nothing that boots them; bind another plugin before it")]
+    #[error(
+        "the default plugin cannot be {0}: hosts would have nothing that boots them; bind another plugin before it"
+    )]
     Default(&'static str),
     /// A file cannot be written or read.
     #[error("{}: {error}", path.display())]

@@ -6,10 +6,10 @@ use clap::Args;
 
 use super::super::Context;
 use super::super::error::{CliError, Result};
+use super::super::plugin::BindingArgs;
 use super::super::screen::Format;
 use super::super::table::facts;
 use super::super::words::{ago, harmless, label};
-use super::super::plugin::BindingArgs;
 use super::{one, rehearse};
 use crate::wire::{ExplanationView, PlanView};
 

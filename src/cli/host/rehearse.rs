@@ -71,7 +71,8 @@ pub(super) async fn run(context: &Context, with: Option<(&std::path::Path, &Bind
         rest.extend(piece?);
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
-            let strange = |error| CliError::failed(format!("the server answered something else than expected: {error}"));
+            let strange =
+                |error| CliError::failed(format!("the server answered something else than expected: {error}"));
             match serde_json::from_slice(&line).map_err(strange)? {
                 RehearsalLine::Hosts(count) => bar.set_length(count),
                 RehearsalLine::Host(host) => {
@@ -146,9 +147,9 @@ fn listed(hosts: &[RehearsedView], summary: &Summary, look: Look) -> String {
     for host in hosts {
         answers.entry(&host.after).or_default().push(host.id);
     }
-    let answers = answers.into_iter().map(|(answer, hosts)| {
-        format!("{} ({}): {}", count(hosts.len()), named(&hosts), harmless(answer))
-    });
+    let answers = answers
+        .into_iter()
+        .map(|(answer, hosts)| format!("{} ({}): {}", count(hosts.len()), named(&hosts), harmless(answer)));
     let lines: Vec<String> = answers.chain(troubles(summary, look)).collect();
     if lines.is_empty() { "there are no hosts".to_owned() } else { lines.join("\n") }
 }

@@ -59,9 +59,10 @@ fn troubles(plugin: &PluginDetail) -> Vec<String> {
         let until = breaker.for_s.map(|seconds| format!(" for {seconds} s")).unwrap_or_default();
         format!("{name} is not asked in {}{until}, as it {}", breaker.hook, harmless(&breaker.why))
     });
-    let stopped = plugin.stopped.as_ref().map(|stopped| {
-        format!("{name} orders nothing, as it {}: kiwispray plugin approve {name}", harmless(stopped))
-    });
+    let stopped = plugin
+        .stopped
+        .as_ref()
+        .map(|stopped| format!("{name} orders nothing, as it {}: kiwispray plugin approve {name}", harmless(stopped)));
     problem.into_iter().chain(breakers).chain(stopped).collect()
 }
 
@@ -157,10 +158,8 @@ mod tests {
             digest: None,
             ..samples::plugin("racks")
         };
-        let stopped = PluginDetail {
-            stopped: Some("wanted more than 5 orders in one run".into()),
-            ..samples::plugin("netbox")
-        };
+        let stopped =
+            PluginDetail { stopped: Some("wanted more than 5 orders in one run".into()), ..samples::plugin("netbox") };
         let default = PluginDetail { breakers: Vec::new(), ..samples::plugin("default") };
         insta::assert_snapshot!(plugins(&[broken, stopped, default], plain()));
     }

@@ -64,12 +64,7 @@ struct Admin {
 type Shared = axum::extract::State<Arc<Admin>>;
 
 /// The routes of the admin plane. Every connection needs a [`Peer`] as its connect info.
-pub fn router(
-    service: Arc<Service>,
-    roster: Arc<dyn Roster>,
-    about: About,
-    shutdown: CancellationToken,
-) -> Router {
+pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shutdown: CancellationToken) -> Router {
     let component = || DefaultBodyLimit::max(MOST_COMPONENT_BYTES);
     let api = Router::new()
         .route("/hosts", get(hosts::list).post(hosts::add))
@@ -83,10 +78,7 @@ pub fn router(
         .route("/images/{name}", get(images::show).put(images::import).delete(images::remove))
         .route("/plugins", get(plugins::list))
         .route("/plugins/reload", post(plugins::reload_all))
-        .route(
-            "/plugins/{name}",
-            get(plugins::show).put(plugins::install).delete(plugins::remove).layer(component()),
-        )
+        .route("/plugins/{name}", get(plugins::show).put(plugins::install).delete(plugins::remove).layer(component()))
         .route("/plugins/{name}/reload", post(plugins::reload))
         .route("/plugins/{name}/rollback", post(plugins::rollback))
         .route("/plugins/{name}/disable", post(plugins::disable))
