@@ -25,3 +25,4 @@ mod start;
 mod text;
 mod walkthrough;
 mod way;
+mod workbench;
