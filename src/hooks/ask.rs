@@ -78,12 +78,6 @@ impl Hooks {
         self
     }
 
-    /// What calls may take.
-    #[must_use]
-    pub const fn budgets(&self) -> Budgets {
-        self.budgets
-    }
-
     /// With the default plugin's breakers as they were before.
     #[must_use]
     pub fn with_default_breakers(mut self, breakers: Arc<Breakers>) -> Self {
@@ -99,6 +93,12 @@ impl Hooks {
             binding.breakers = Arc::default();
         }
         hooks
+    }
+
+    /// What calls may take.
+    #[must_use]
+    pub const fn budgets(&self) -> Budgets {
+        self.budgets
     }
 
     /// Every plugin and whether it works, in order.

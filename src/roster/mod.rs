@@ -269,6 +269,7 @@ fn default_binding(config: Map<String, Value>) -> Option<PluginBinding> {
         states: StatesFilter::unfinished(),
         selector: Selector::default(),
         selector_text: Vec::new(),
+        events: None,
         priority: 0,
         on_error: OnError::Hold,
         config: Value::Object(config),

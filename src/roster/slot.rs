@@ -146,6 +146,7 @@ impl Workshop {
             imports: imports(&binding.grant),
             grants: binding.grant.core(),
             config: binding.config.clone(),
+            ..Component::default()
         };
         let plugin = host.load(component).await.map_err(|error| error.to_string())?;
         Ok(Running { plugin, breakers: Arc::default(), key: Some(key(binding, Some(found.digest))) })
@@ -223,7 +224,7 @@ impl Slot {
             priority: binding.priority,
             states: binding.states.clone(),
             selector: binding.selector.clone(),
-            events: None,
+            events: binding.events.clone(),
             on_error: binding.on_error,
             grants: binding.grant.hosts.clone(),
             breakers: Arc::clone(&running.breakers),

@@ -20,6 +20,7 @@ mod hostile;
 mod layers;
 mod people;
 mod plane;
+mod plugins;
 mod start;
 mod text;
 mod walkthrough;
