@@ -8,7 +8,7 @@ mod plugin;
 
 pub use plugin::{
     ApproveOrders, Approved, BreakerView, InstallPlugin, InstalledPlugin, JobView, KeptView, PluginDetail, ReachView,
-    RehearsalLine, RehearsedView, ReloadedView,
+    RecordCalls, RehearsalLine, RehearsedView, ReloadedView,
 };
 
 use jiff::Timestamp;

@@ -84,6 +84,7 @@ pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shut
         .route("/plugins/{name}/disable", post(plugins::disable))
         .route("/plugins/{name}/enable", post(plugins::enable))
         .route("/plugins/{name}/approve", post(plugins::approve))
+        .route("/plugins/{name}/recordings", get(plugins::recordings).post(plugins::record))
         .route("/rehearsal", post(rehearsal::run))
         .route("/rehearsal/{plugin}", post(rehearsal::run_with).layer(component()))
         .route("/events", get(events::stream))
