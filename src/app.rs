@@ -8,22 +8,23 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, DnsmasqConfig};
+use crate::config::{Config, DnsmasqConfig, Source};
 use crate::dnsmasq::{self, IpxeFiles};
 use crate::domain::Ignore;
-use crate::hooks::{Capabilities, Hook, HookSet, Hooks, Plugin, PluginStatus};
+use crate::hooks::{Capabilities, HookSet, Hooks, PluginStatus};
 use crate::http::{admin, boot};
 use crate::images::{self, Catalogue};
 use crate::plugin_host::{BrokenPlugin, PluginHost};
 use crate::render::{BaseUrl, Renderer};
-use crate::service::{PluginCore, Service, Settings, Shelf, SystemClock};
+use crate::roster::LiveRoster;
+use crate::service::{Member, PluginCore, Reload, Roster, Service, Settings, Shelf, SystemClock};
 use crate::store::{Store, StoreOptions};
 
 /// Connections of machines at a time. A rack's worth of installers opens a few hundred.
@@ -36,12 +37,8 @@ const OTHER_DESCRIPTORS: u64 = 200;
 ///
 /// # Errors
 /// What kept it from starting or made it stop, with the remedy where there is one.
-pub async fn serve(config: Config) -> anyhow::Result<()> {
+pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     config.check_data_dir()?;
-    ensure!(
-        config.plugins.is_empty(),
-        "this version runs the default plugin only: take [[plugin]] out of the configuration, or your boot logic would be missing"
-    );
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
             "cannot listen on {}: is another kiwispray running? Choose another address with --listen",
@@ -55,7 +52,9 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     images::clean(&config.images_dir).with_context(|| format!("cannot tidy up {}", config.images_dir.display()))?;
 
     let ipxe = IpxeFiles::find(config.ipxe_dir.as_deref());
-    let service = build(&config, store).await;
+    let (service, host) = build(&config, store);
+    let roster = LiveRoster::new(source, &config, host, Arc::clone(&service));
+    roster.start(&config).await;
     let stop = CancellationToken::new();
     let (admin_listener, admin_socket) = admin::bind(&config.data_dir, config.admin_group.as_deref())?;
     let mut dnsmasq = match &config.dnsmasq {
@@ -79,8 +78,10 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
         base: base_url(&config, address),
     };
     planes.spawn(Arc::clone(&service).run_plugins(stop.clone()));
-    planes.spawn(admin_plane(admin_listener, Arc::clone(&service), about, stop.clone()));
-    greet(&config, address, &ipxe, &service);
+    let plugins: Arc<dyn Roster> = Arc::new(roster);
+    planes.spawn(admin_plane(admin_listener, Arc::clone(&service), Arc::clone(&plugins), about, stop.clone()));
+    planes.spawn(reload_when_asked(Arc::clone(&plugins), stop.clone()));
+    greet(&config, address, &ipxe, &plugins.members());
 
     let why = until_stopped(&service).await?;
     tracing::info!(%why, "stopping");
@@ -97,9 +98,39 @@ pub async fn serve(config: Config) -> anyhow::Result<()> {
     }
 }
 
-async fn admin_plane(listener: UnixListener, service: Arc<Service>, about: admin::About, stop: CancellationToken) {
-    if let Err(error) = admin::serve(listener, service, about, stop).await {
+async fn admin_plane(
+    listener: UnixListener,
+    service: Arc<Service>,
+    roster: Arc<dyn Roster>,
+    about: admin::About,
+    stop: CancellationToken,
+) {
+    if let Err(error) = admin::serve(listener, service, roster, about, stop).await {
         tracing::error!(%error, "the admin plane ended; machines are still answered");
+    }
+}
+
+/// Reads plugins and their bindings again at every SIGHUP. Other settings need a restart.
+async fn reload_when_asked(roster: Arc<dyn Roster>, stop: CancellationToken) {
+    let mut hangups = match signal(SignalKind::hangup()) {
+        Ok(hangups) => hangups,
+        Err(error) => {
+            tracing::error!(%error, "cannot listen for SIGHUP: plugins are reloaded by `kiwispray plugin reload` only");
+            return;
+        }
+    };
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = hangups.recv() => {}
+        }
+        match roster.reload(None).await {
+            Ok(all) => {
+                let changed = all.iter().filter(|plugin| plugin.change != Reload::Unchanged).count();
+                tracing::info!(plugins = all.len(), changed, "plugins reloaded");
+            }
+            Err(error) => tracing::error!(%error, "plugins were not reloaded"),
+        }
     }
 }
 
@@ -159,7 +190,7 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
 }
 
 /// Puts the use cases over their parts.
-async fn build(config: &Config, store: Store) -> Arc<Service> {
+fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, String>) {
     let catalogue = Arc::new(Catalogue::new(&config.images_dir));
     let renderer = Arc::new(Renderer::new(Some(config.templates_dir.clone())));
     for problem in renderer.check_all() {
@@ -170,14 +201,12 @@ async fn build(config: &Config, store: Store) -> Arc<Service> {
         tracing::warn!("--discover is set, but there is no image discover: unknown machines will hold");
     }
     let core = Arc::new(PluginCore::new(shelf));
-    let plugin_config = serde_json::json!({ "discover": config.discover });
-    let default: Arc<dyn Plugin> = match PluginHost::new(Arc::clone(&core) as Arc<dyn Capabilities>) {
-        Ok(host) => host.load_default(Some(&config.plugins_dir), plugin_config).await,
-        Err(error) => {
-            tracing::error!(%error, "plugins cannot run: machines that wait will hold");
-            BrokenPlugin::new("default", "built in", HookSet::from([Hook::Boot, Hook::Discovery]), &error)
-        }
-    };
+    let host = PluginHost::new(Arc::clone(&core) as Arc<dyn Capabilities>);
+    let host =
+        host.map(|host| host.with_cache(&config.data_dir.join("plugin-code"))).map_err(|error| error.to_string());
+    if let Err(why) = &host {
+        tracing::error!(why, "plugins cannot run: machines that wait will hold");
+    }
     let settings = Settings {
         public_url: config.public_url.clone(),
         most_attempts: config.boot.attempts,
@@ -188,10 +217,12 @@ async fn build(config: &Config, store: Store) -> Arc<Service> {
         local: config.boot.local,
         ignore: Ignore::new(config.identity_ignore.iter().map(String::as_str)),
     };
-    let hooks = Hooks::new(Vec::new(), default);
+    // Nobody asks before the roster has bound what there is.
+    let none = BrokenPlugin::new("default", "built in", HookSet::new(), &"is being loaded");
+    let hooks = Hooks::new(Vec::new(), none);
     let service = Arc::new(Service::new(store, hooks, catalogue, renderer, Arc::new(SystemClock), settings));
     core.attach(&service);
-    service
+    (service, host)
 }
 
 /// Looks for other DHCP servers, decides, and starts dnsmasq as a child that is restarted when it dies.
@@ -231,16 +262,19 @@ fn base_url(config: &Config, address: SocketAddr) -> BaseUrl {
 }
 
 /// Says where everything is, and what to do next.
-fn greet(config: &Config, address: SocketAddr, ipxe: &IpxeFiles, service: &Service) {
+fn greet(config: &Config, address: SocketAddr, ipxe: &IpxeFiles, plugins: &[Member]) {
     let base = base_url(config, address);
     anstream::println!("kiwispray {} answers machines at {base}/bootstrap.ipxe", env!("CARGO_PKG_VERSION"));
     anstream::println!("  listens    {address}");
     anstream::println!("  data       {}", config.data_dir.display());
     anstream::println!("  images     {}", config.images_dir.display());
-    let plugins = service.plugin_states();
-    for (name, state) in &plugins {
-        match state {
+    for Member { name, status, .. } in plugins {
+        match status {
             PluginStatus::Ready { version, .. } => anstream::println!("  plugin     {name} {version}"),
+            PluginStatus::Degraded { version, why, .. } => {
+                anstream::println!("  plugin     {name} {version}, an earlier one, as the present one {why}");
+            }
+            PluginStatus::Disabled => anstream::println!("  plugin     {name} is switched off"),
             PluginStatus::Unavailable { why, .. } => anstream::println!("  plugin     {name} is broken: {why}"),
         }
     }

@@ -4,6 +4,13 @@
 //! change without breaking scripts; fields are added, never renamed. Times are RFC 3339, sizes are bytes, a queue is
 //! written as an array of state names.
 
+mod plugin;
+
+pub use plugin::{
+    ApproveOrders, Approved, BreakerView, InstallPlugin, InstalledPlugin, JobView, KeptView, PluginDetail, ReachView,
+    RehearsalLine, RehearsedView, ReloadedView,
+};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -301,6 +308,9 @@ pub struct StatusView {
     pub plugins: Vec<PluginView>,
     /// What keeps it from being ready, one sentence each.
     pub not_ready: Vec<String>,
+    /// What works, but not as it should, one sentence each.
+    #[serde(default)]
+    pub degraded: Vec<String>,
 }
 
 /// A plugin's condition.

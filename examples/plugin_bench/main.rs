@@ -55,7 +55,7 @@ fn main() -> Result<ExitCode> {
 async fn run(arguments: &Arguments) -> Result<ExitCode> {
     let _ = fs::remove_dir_all(&arguments.folder);
     fs::create_dir_all(&arguments.folder)?;
-    let host = PluginHost::new(Arc::new(Catalog), Some(arguments.folder.join("cache")))?;
+    let host = host(arguments)?;
     let request = request();
     let metadata = serde_json::to_string(&request.host.metadata)?;
     let bare = Bare::new(host.engine(), DEFAULT, bare::request(7, "web", &metadata, &request.facts))?;
@@ -95,6 +95,10 @@ async fn run(arguments: &Arguments) -> Result<ExitCode> {
     ];
     fs::remove_dir_all(&arguments.folder)?;
     Ok(if good.iter().all(|good| *good) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn host(arguments: &Arguments) -> Result<PluginHost> {
+    Ok(PluginHost::new(Arc::new(Catalog))?.with_cache(&arguments.folder.join("cache")))
 }
 
 fn bound(what: &str, found: f64, most: f64, unit: &str) -> bool {
@@ -151,7 +155,7 @@ async fn load_many(arguments: &Arguments, component: &[u8]) -> Result<Duration> 
     let components: Vec<Vec<u8>> = (0..MANY).map(different).collect();
     let mut took = Vec::new();
     for round in 0..6 {
-        let host = PluginHost::new(Arc::new(Catalog), Some(arguments.folder.join("cache")))?;
+        let host = host(arguments)?;
         let begun = Instant::now();
         for (number, component) in components.iter().enumerate() {
             load(&host, &format!("plugin-{number}"), component).await?;

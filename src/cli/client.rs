@@ -47,6 +47,8 @@ pub(crate) struct Selection {
 impl Client {
     /// A client of this server. Connects with the first request.
     pub(crate) fn new(server: Server) -> Result<Self> {
+        // reqwest wants a provider of TLS even for a socket. Refused only if there is one already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder().no_proxy();
         let (builder, base) = match &server {
             Server::Unix(path) => (builder.unix_socket(path.as_path()), "http://kiwispray".to_owned()),
@@ -99,6 +101,27 @@ impl Client {
     /// Makes a host known.
     pub(crate) async fn add(&self, host: &AddHost) -> Result<Changed> {
         self.decode(self.request(Method::POST, "/api/v1/hosts").json(host)).await
+    }
+
+    /// Asks for something to be done, with a document.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, document: &impl Serialize) -> Result<T> {
+        self.decode(self.request(Method::POST, path).json(document)).await
+    }
+
+    /// Sends bytes.
+    pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T> {
+        self.decode(self.request(Method::PUT, path).body(body)).await
+    }
+
+    /// The pieces of a long answer to bytes.
+    pub(crate) async fn post_for_stream(
+        &self,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Unpin + use<>> {
+        let response = self.answer(self.request(Method::POST, path).body(body)).await?;
+        let lost = |error: reqwest::Error| CliError::unreachable(format!("the server went away: {}", cause(&error)));
+        Ok(Box::pin(response.bytes_stream().map(move |piece| piece.map_err(lost))))
     }
 
     /// Sends a stream of bytes.

@@ -77,7 +77,7 @@ enum Command {
     /// Show, import and remove images
     #[command(subcommand)]
     Image(image::ImageCommand),
-    /// Make, build and test plugins
+    /// Make, test, install and operate plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
     /// Print what dnsmasq needs to know
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 25] = [
+        let paths: [&[&str]; 35] = [
             &[],
             &["deploy"],
             &["host"],
@@ -194,6 +194,16 @@ mod tests {
             &["plugin", "build"],
             &["plugin", "check"],
             &["plugin", "test"],
+            &["plugin", "replay"],
+            &["plugin", "list"],
+            &["plugin", "show"],
+            &["plugin", "install"],
+            &["plugin", "remove"],
+            &["plugin", "reload"],
+            &["plugin", "rollback"],
+            &["plugin", "disable"],
+            &["plugin", "enable"],
+            &["plugin", "approve"],
             &["dnsmasq", "config"],
         ];
         let helps = paths.map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path)));

@@ -2,7 +2,9 @@
 
 use serde_json::Map;
 
-use crate::wire::{EventView, HostView, ImageView, ManifestView, ProgressView};
+use crate::wire::{
+    BreakerView, EventView, HostView, ImageView, JobView, KeptView, ManifestView, PluginDetail, ProgressView, ReachView,
+};
 
 /// A new host with this number.
 pub(crate) fn host(id: u64) -> HostView {
@@ -87,4 +89,41 @@ pub(crate) fn event(seq: u64, text: &str) -> EventView {
 /// A time.
 pub(crate) fn time(text: &str) -> jiff::Timestamp {
     text.parse().expect("a time")
+}
+
+/// A plugin that works, with everything.
+pub(crate) fn plugin(name: &str) -> PluginDetail {
+    let reach = |what: &str, meaning: &str| ReachView { what: what.into(), meaning: meaning.into() };
+    let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+    PluginDetail {
+        name: name.into(),
+        status: "ok".into(),
+        problem: None,
+        version: Some("1.2.0".into()),
+        digest: Some(digest.clone()),
+        origin: Some("/var/lib/kiwispray/plugins/0123.wasm".into()),
+        summary: "Follows a CMDB".into(),
+        file: Some(format!("/etc/kiwispray/plugins.d/{name}.toml")),
+        installed: true,
+        rolled_back: false,
+        hooks: vec!["events".into(), "schedule".into()],
+        states: vec!["*".into()],
+        selector: Map::from_iter([("metadata.site".to_owned(), "fra1".into())]),
+        priority: 50,
+        on_error: "hold".into(),
+        config: serde_json::json!({ "url": "https://netbox.example.org" }),
+        reach: vec![
+            reach("hook: events", "is told what happened"),
+            reach("hosts: states", "orders images for hosts that are not finished: their disks may be erased"),
+        ],
+        jobs: vec![JobView { name: "sync".into(), period_s: 300 }],
+        breakers: vec![BreakerView {
+            hook: "schedule".into(),
+            state: "open".into(),
+            for_s: Some(8),
+            why: "gave no answer within 60000 ms".into(),
+        }],
+        history: vec![KeptView { digest, version: "1.2.0".into(), at: time("2026-11-22T10:00:00Z") }],
+        stopped: None,
+    }
 }

@@ -3,7 +3,7 @@
 use super::Context;
 use super::error::{CliError, Result};
 use super::screen::Verbosity;
-use crate::config::{Config, ServeArgs, Surroundings};
+use crate::config::{ServeArgs, Source, Surroundings};
 use crate::{app, telemetry};
 
 /// Runs the server until it is told to stop.
@@ -17,8 +17,8 @@ pub(crate) fn run(context: &Context, args: &ServeArgs) -> Result {
     telemetry::start(verbosity, directives.as_deref()).map_err(|error| CliError::usage(error.to_string()))?;
     let working_dir =
         std::env::current_dir().map_err(|error| CliError::failed(format!("no working directory: {error}")))?;
-    let config = Config::load(args, &Surroundings::of_system(working_dir))
-        .map_err(|error| CliError::usage(error.to_string()))?;
+    let source = Source { args: args.clone(), around: Surroundings::of_system(working_dir) };
+    let config = source.load().map_err(|error| CliError::usage(error.to_string()))?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| CliError::failed(format!("no runtime: {error}")))?;
-    runtime.block_on(app::serve(config)).map_err(|error| CliError::failed(format!("{error:#}")))
+    runtime.block_on(app::serve(config, source)).map_err(|error| CliError::failed(format!("{error:#}")))
 }

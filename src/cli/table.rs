@@ -104,7 +104,7 @@ fn macs(host: &HostView) -> Option<String> {
     Some(if more.is_empty() { first.clone() } else { format!("{first} +{}", more.len()) })
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
@@ -112,14 +112,14 @@ fn table<const N: usize>(header: [&str; N]) -> Table {
     table
 }
 
-fn optional(text: Option<&str>, look: Look) -> Cell {
+pub(super) fn optional(text: Option<&str>, look: Look) -> Cell {
     match text {
         Some(text) => cell(text, Paint::Plain, look),
         None => cell("-", Paint::Faint, look),
     }
 }
 
-fn cell(text: &str, paint: Paint, look: Look) -> Cell {
+pub(super) fn cell(text: &str, paint: Paint, look: Look) -> Cell {
     let color = match paint {
         Paint::Good => Color::Green,
         Paint::Busy => Color::Yellow,
@@ -132,7 +132,7 @@ fn cell(text: &str, paint: Paint, look: Look) -> Cell {
 }
 
 /// The table without the blanks that its cells have around them at the ends of lines.
-fn rendered(table: &mut Table, look: Look) -> String {
+pub(super) fn rendered(table: &mut Table, look: Look) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }

@@ -45,6 +45,8 @@ pub struct PluginBinding {
     pub selector: Selector,
     /// The same as it was written, for people.
     pub selector_text: Vec<(String, Value)>,
+    /// Kinds of events that it is told of, of those that it wants; none: all that it wants.
+    pub events: Option<Vec<String>>,
     /// Low first; ties by name.
     pub priority: i32,
     /// What its failure means for a host that is not finished.

@@ -196,6 +196,17 @@ impl Host {
         })
     }
 
+    /// Whether the disk may hold what was ordered: the host is finished, or the order of its current step was served whole or
+    /// reported as done. Whoever orders for such a host installs it again.
+    pub fn may_be_installed(&self) -> bool {
+        self.states.is_finished()
+            || self.current_boot().is_some_and(|boot| match boot.stage {
+                Stage::Delivered => boot.writes.is_order(),
+                Stage::Done { .. } => true,
+                Stage::Offered | Stage::Started | Stage::Failed { .. } => false,
+            })
+    }
+
     /// The name, or `host 7` where there is none.
     pub fn label(&self) -> String {
         self.hostname.as_ref().map_or_else(|| format!("host {}", self.id), ToString::to_string)

@@ -101,11 +101,11 @@ impl Allowance {
         self.needs(Grant::Read, Denied::Read)
     }
 
-    /// Whether it may apply this patch to a host, finished or not, by the import `hosts`.
+    /// Whether it may apply this patch, by the import `hosts`, to a host that is, or may be, installed, or to one that is not.
     ///
     /// # Errors
     /// The first grant that is missing, or that the hook allows no changes.
-    pub fn may_apply(&self, patch: &Patch, is_finished: bool) -> Result<(), Denied> {
+    pub fn may_apply(&self, patch: &Patch, is_installed: bool) -> Result<(), Denied> {
         self.may_read()?;
         if self.hook.is_decision() {
             return Err(Denied::ApplyInDecision(self.hook));
@@ -114,7 +114,7 @@ impl Allowance {
         let Some(states) = &patch.states else { return Ok(()) };
         self.needs(Grant::States, Denied::States)?;
         let stays_finished = states.iter().all(|state| state == FINISHED);
-        if is_finished && !stays_finished {
+        if is_installed && !stays_finished {
             self.needs(Grant::Reinstall, Denied::Reinstall)?;
             patch.order.as_ref().map(|_| ()).ok_or(Denied::Nameless)?;
         }

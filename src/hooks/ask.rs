@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::check::check_verdict;
 use super::trace::short;
 use super::{
-    Binding, BootAnswer, BootDecision, BootOutcome, BootPlan, BootRequest, BootVerdict, Call, DecidedBy,
+    Binding, BootAnswer, BootDecision, BootOutcome, BootPlan, BootRequest, BootVerdict, Breakers, Call, DecidedBy,
     DiscoveryAnswer, DiscoveryDecision, DiscoveryOutcome, DiscoveryVerdict, Edited, GivenPatch, Grant, Hold, Hook,
     HookError, KnownHost, OnError, Patch, Plugin, PluginStatus, TraceResult,
 };
@@ -76,6 +76,23 @@ impl Hooks {
     pub fn with_budgets(mut self, budgets: Budgets) -> Self {
         self.budgets = budgets;
         self
+    }
+
+    /// With the default plugin's breakers as they were before.
+    #[must_use]
+    pub fn with_default_breakers(mut self, breakers: Arc<Breakers>) -> Self {
+        self.default.breakers = breakers;
+        self
+    }
+
+    /// The same chain for a rehearsal, whose faults are not held against the plugins.
+    #[must_use]
+    pub fn rehearsing(&self) -> Self {
+        let mut hooks = self.clone();
+        for binding in hooks.chain.iter_mut().chain([&mut hooks.default]) {
+            binding.breakers = Arc::default();
+        }
+        hooks
     }
 
     /// What calls may take.

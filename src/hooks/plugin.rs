@@ -31,6 +31,16 @@ pub trait Plugin: Send + Sync {
         About::default()
     }
 
+    /// Records its next calls, so many, for its author to replay. What was recorded before is forgotten.
+    fn record(&self, calls: u32) {
+        let _ = calls;
+    }
+
+    /// What was recorded, oldest first, each a document that `kiwispray plugin replay` takes.
+    fn recorded(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
     /// Hook `boot`: what a host boots now.
     fn decide<'a>(&'a self, _call: &'a Call, _request: &'a BootRequest) -> BoxFuture<'a, Reply<BootDecision>> {
         not_exported(Hook::Boot)
@@ -184,6 +194,19 @@ pub enum PluginStatus {
         /// SHA-256 of the component as `sha256:<hex>`; empty for a native one.
         digest: String,
     },
+    /// It does, but not the component or configuration that it should: what is there now is broken.
+    Degraded {
+        /// The version that the running one told.
+        version: String,
+        /// Where the running one comes from.
+        origin: String,
+        /// Its digest.
+        digest: String,
+        /// What is wrong with the one that should run; continues the plugin's name.
+        why: String,
+    },
+    /// An operator switched it off: it is not asked.
+    Disabled,
     /// It does not; every call answers [`HookError::Unavailable`].
     Unavailable {
         /// One sentence.

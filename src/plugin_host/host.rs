@@ -3,15 +3,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
 use super::broken::BrokenPlugin;
-use super::egress::{Egress, EgressError, Outside, Rule};
+use super::cache::CodeCache;
+use super::deck::Recorder;
+use super::egress::{Egress, EgressError, Outside, Rule, Script};
 use super::engine::{Allocation, EngineError, WasmEngine};
+use super::journal::{Journal, LogLine};
 use super::load::{COMPONENT_MAX_BYTES, Interface, LoadError, load};
 use super::plugin::WasmPlugin;
+use super::recording::{Recording, Replayed};
 use super::sandbox::Sandbox;
 use super::secret::SecretText;
 use super::signing::Keys;
@@ -28,6 +32,8 @@ pub struct PluginHost {
     allocation: Allocation,
     capabilities: Arc<dyn Capabilities>,
     outside: Arc<Outside>,
+    cache: Option<CodeCache>,
+    journals: Mutex<BTreeMap<Arc<str>, Arc<Journal>>>,
 }
 
 /// A component to load.
@@ -57,12 +63,56 @@ impl PluginHost {
     /// # Errors
     /// The machine runs no WebAssembly at all. (Without room for a pool it runs without one, see [`PluginHost::allocation`].)
     pub fn new(capabilities: Arc<dyn Capabilities>) -> Result<Self, EngineError> {
+        Self::with(capabilities, Outside::new())
+    }
+
+    /// A host without a network: what plugins send over http is answered by a script.
+    ///
+    /// # Errors
+    /// As for [`PluginHost::new`].
+    pub fn scripted(capabilities: Arc<dyn Capabilities>, http: Arc<dyn Script>) -> Result<Self, EngineError> {
+        Self::with(capabilities, Outside::scripted(http))
+    }
+
+    fn with(capabilities: Arc<dyn Capabilities>, outside: Arc<Outside>) -> Result<Self, EngineError> {
         let engine = WasmEngine::start()?;
         let allocation = engine.allocation.clone();
         if let Allocation::OnDemand { why } = &allocation {
             tracing::warn!(why, "plugins run without a pool, which is slower");
         }
-        Ok(Self { sandbox: Sandbox::new(engine), allocation, capabilities, outside: Outside::new() })
+        Ok(Self {
+            sandbox: Sandbox::new(engine),
+            allocation,
+            capabilities,
+            outside,
+            cache: None,
+            journals: Mutex::default(),
+        })
+    }
+
+    /// Keeps compiled components in a folder, which nobody else may even enter. Without one, each is compiled at every start;
+    /// so it is if the folder cannot be used, which the log says.
+    #[must_use]
+    pub fn with_cache(mut self, folder: &Path) -> Self {
+        match CodeCache::open(folder, self.sandbox.engine()) {
+            Ok(cache) => self.cache = Some(cache),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "compiled plugins are not kept");
+            }
+        }
+        self
+    }
+
+    /// The newest lines that a plugin of this name wrote, oldest first.
+    #[must_use]
+    pub fn log_lines(&self, plugin: &str) -> Vec<LogLine> {
+        let journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        journals.get(plugin).map(|journal| journal.lines()).unwrap_or_default()
+    }
+
+    fn journal(&self, plugin: &Arc<str>) -> Arc<Journal> {
+        let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(journals.entry(Arc::clone(plugin)).or_default())
     }
 
     /// Where instances live.
@@ -114,25 +164,50 @@ impl PluginHost {
     /// # Errors
     /// Why it is not used.
     pub async fn load(&self, component: Component) -> Result<Arc<dyn Plugin>, LoadError> {
+        Ok(Arc::new(self.load_component(component).await?))
+    }
+
+    /// Runs a recorded call again with a component: every question is answered from the recording, and nothing is reached.
+    ///
+    /// # Errors
+    /// Why the component, or the recording, cannot be used.
+    pub async fn replay(&self, bytes: Vec<u8>, recording: &Recording) -> Result<Replayed, LoadError> {
+        let component = Component {
+            name: recording.plugin.clone(),
+            origin: "replay".to_owned(),
+            bytes,
+            imports: Interface::ALL.into(),
+            grants: Grants::default(),
+            http: Vec::new(),
+            signing: BTreeMap::new(),
+            config: serde_json::from_str(&recording.config).map_err(|error| LoadError::Config(error.to_string()))?,
+        };
+        self.load_component(component).await?.replay(recording).await.map_err(LoadError::Recording)
+    }
+
+    async fn load_component(&self, component: Component) -> Result<WasmPlugin, LoadError> {
         let name: Arc<str> = component.name.into();
         let config: Arc<str> = component.config.to_string().into();
         let (rules, secrets, outside) = (component.http, component.signing, Arc::clone(&self.outside));
         let read = move || Ok((Egress::new(rules, outside)?, Keys::read(&secrets)?));
         let read = tokio::task::spawn_blocking(read).await.map_err(|stopped| LoadError::Grant(stopped.to_string()))?;
         let (egress, keys) = read.map_err(|error: EgressError| LoadError::Grant(error.to_string()))?;
-        let loaded = load(&self.sandbox, &name, component.bytes, &component.imports, &config).await?;
+        let loaded =
+            load(&self.sandbox, self.cache.as_ref(), &name, component.bytes, &component.imports, &config).await?;
         tracing::info!(plugin = &*name, origin = component.origin, version = ?loaded.version, "plugin loaded");
-        Ok(Arc::new(WasmPlugin {
+        Ok(WasmPlugin {
+            journal: self.journal(&name),
             name,
             origin: component.origin,
             config,
             grants: Arc::new(component.grants),
             egress: Arc::new(egress),
             keys: Arc::new(keys),
+            recorder: Recorder::default(),
             loaded,
             sandbox: self.sandbox.clone(),
             capabilities: Arc::clone(&self.capabilities),
-        }))
+        })
     }
 }
 

@@ -12,6 +12,7 @@ use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker};
 use wasmtime::{Engine, Store};
 
 use super::about;
+use super::cache::CodeCache;
 use super::contract::exports::kiwispray::plugin as exports;
 use super::contract::kiwispray::plugin as imports;
 use super::egress::Rule;
@@ -21,6 +22,8 @@ use crate::hooks::{About, Grants, Hook, HookError, HookSet};
 
 /// A component's file; a Python guest has 18 MB.
 pub(super) const COMPONENT_MAX_BYTES: u64 = 64 << 20;
+/// Before the digest of a component.
+const DIGEST_PREFIX: &str = "sha256:";
 /// The package and version whose interfaces are offered and looked for.
 const PACKAGE: &str = "kiwispray:plugin/";
 const VERSION: &str = "@0.1.0";
@@ -38,7 +41,8 @@ pub enum Interface {
 }
 
 impl Interface {
-    const ALL: [Self; 5] = [Self::Catalog, Self::Hosts, Self::Kv, Self::Http, Self::Signing];
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Catalog, Self::Hosts, Self::Kv, Self::Http, Self::Signing];
 
     /// What follows from grants: the imports that something was granted for. The names of images and templates are no
     /// secret.
@@ -97,6 +101,9 @@ pub enum LoadError {
     /// What it says about itself is no description.
     #[error("describes itself badly: {0}")]
     BadDescription(String),
+    /// What was recorded cannot be replayed.
+    #[error("cannot be replayed: {0}")]
+    Recording(String),
     /// Its configuration is wrong.
     #[error("has a wrong configuration: {0}")]
     Config(String),
@@ -182,14 +189,19 @@ fn other_contract(error: wasmtime::Error) -> LoadError {
 /// Compiles a component, checks it and talks to it. Compiling takes a thread for blocking work.
 pub(super) async fn load(
     sandbox: &Sandbox,
+    cache: Option<&CodeCache>,
     name: &Arc<str>,
     bytes: Vec<u8>,
     granted: &BTreeSet<Interface>,
     config: &str,
 ) -> Result<Loaded, LoadError> {
     let digest = sha256(&bytes);
-    let engine = sandbox.engine().clone();
-    let component = tokio::task::spawn_blocking(move || Component::from_binary(&engine, &bytes))
+    let (engine, cache, content) = (sandbox.engine().clone(), cache.cloned(), digest.clone());
+    let compile = move || match cache {
+        Some(cache) => cache.component(&engine, content.trim_start_matches(DIGEST_PREFIX), &bytes),
+        None => Component::from_binary(&engine, &bytes),
+    };
+    let component = tokio::task::spawn_blocking(compile)
         .await
         .map_err(|stopped| LoadError::NotAComponent(stopped.to_string()))?
         .map_err(|error| LoadError::NotAComponent(error.root_cause().to_string()))?;
@@ -256,10 +268,10 @@ async fn check_exports(
         // The outer result is about running it, the inner one about its types.
         async move { Ok(exports.check(store, &instance)) }.boxed()
     });
-    check.await.0.map_err(LoadError::About)?.map_err(other_contract)
+    check.await.result.map_err(LoadError::About)?.map_err(other_contract)
 }
 
 fn sha256(bytes: &[u8]) -> String {
     let hex: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("{DIGEST_PREFIX}{hex}")
 }

@@ -19,7 +19,9 @@ mod outbox;
 mod plan;
 mod plugins;
 mod progress;
+mod rehearsal;
 mod report;
+mod roster;
 mod schedule;
 mod transition;
 
@@ -30,7 +32,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use crate::domain::{BootId, Change, Event, Host, HostId, Ignore};
-use crate::hooks::{Hooks, PluginStatus};
+use crate::hooks::Hooks;
 use crate::images::{Catalogue, ImageFiles, LocalBoot};
 use crate::render::{BaseUrl, BootScript, Renderer};
 use crate::store::{Stopped, Store, StoreError};
@@ -48,7 +50,9 @@ pub use images::RemoveRefused;
 pub use outbox::{Letters, Mode, OutboxError, OutboxState, ParkedHost, Replayed};
 pub use plugins::{ApproveRefused, PluginCore, PluginKey, PluginValue};
 pub use progress::{FileProgress, HostProgress};
+pub use rehearsal::Rehearsed;
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
+pub use roster::{Installation, Installed, Kept, Member, Reach, Reload, Reloaded, Roster, RosterError};
 pub use schedule::{JobRan, JobState, ScheduleError};
 pub use transition::TransitionRefused;
 
@@ -161,11 +165,6 @@ impl Service {
     /// The time now, by the server's clock.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// Every plugin, and whether it works.
-    pub fn plugin_states(&self) -> Vec<(String, PluginStatus)> {
-        self.hooks().status()
     }
 
     /// The plugins as they are bound now. Whoever asks several things of them in one breath keeps what this returns.

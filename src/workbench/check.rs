@@ -1,5 +1,5 @@
 //! `plugin check`: whether a server would take the plugin, and whether `plugin.toml` says what it is.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -108,7 +108,7 @@ impl Checked {
         if !self.component.foreign.is_empty() || !self.component.imports.iter().all(|(name, _)| is_granted(name)) {
             return;
         }
-        match bench.load_granted(None, grants).await {
+        match bench.load_granted(None, grants, &BTreeMap::new()).await {
             Ok(plugin) => {
                 let schema = plugin.about().config_schema;
                 self.against_schema(&schema, &bench.example());

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::hooks::{Grant, Grants, Hook};
 use crate::plugin_host::Interface;
+use crate::plugin_host::egress::Rule;
 
 /// The file's name.
 pub(super) const MANIFEST: &str = "plugin.toml";
@@ -79,6 +80,20 @@ impl WantedGrant {
             (Interface::Signing, !self.signing.is_empty()),
         ];
         opens.into_iter().filter(|(_, opened)| *opened).map(|(interface, _)| interface).collect()
+    }
+
+    /// The rules for http, without what only the server has: secrets and certificates.
+    ///
+    /// # Errors
+    /// A rule is none.
+    pub fn rules(&self) -> Result<Vec<Rule>, String> {
+        let rule = |table: &toml::Table| {
+            let mut table = table.clone();
+            table.remove("headers");
+            table.remove("ca_file");
+            table.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+        };
+        self.http.iter().map(rule).collect()
     }
 
     /// What the core checks.

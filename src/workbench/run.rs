@@ -1,12 +1,13 @@
 //! Runs a plugin against written cases, on the real plugin host in this process.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
 
 use super::case::{Asked, Case, Expect};
 use super::compare::{differences, unequal};
@@ -14,7 +15,8 @@ use super::manifest::{Manifest, ManifestError, WantedGrant};
 use super::said::Said;
 use super::world::World;
 use crate::hooks::{Call, Hook, HookError, Plugin, Reply, Run};
-use crate::plugin_host::{Component, EngineError, Interface, LoadError, PluginHost};
+use crate::plugin_host::egress::ScriptedRequest;
+use crate::plugin_host::{Component, EngineError, Interface, LoadError, PluginHost, SecretError};
 
 /// What decisions, events and jobs have, as in the server.
 const DECISION: Duration = Duration::from_millis(200);
@@ -30,6 +32,15 @@ pub struct Bench {
     manifest: Option<Manifest>,
     component: PathBuf,
     bytes: Vec<u8>,
+    /// What was loaded for cases: compiling a component anew for each would take a Python plugin minutes.
+    loaded: Mutex<Vec<Loaded>>,
+}
+
+/// A plugin with what it was loaded with.
+struct Loaded {
+    config: Option<Map<String, Value>>,
+    secrets: BTreeMap<String, String>,
+    plugin: Arc<dyn Plugin>,
 }
 
 /// How a case went.
@@ -96,8 +107,8 @@ impl Bench {
     fn with(manifest: Option<Manifest>, path: PathBuf) -> Result<Self, BenchError> {
         let bytes = fs::read(&path).map_err(|error| BenchError::NotBuilt { path: path.clone(), error })?;
         let world = Arc::new(World::default());
-        let host = PluginHost::new(Arc::clone(&world) as _)?;
-        Ok(Self { host, world, manifest, component: path, bytes })
+        let host = PluginHost::scripted(Arc::clone(&world) as _, Arc::clone(&world) as _)?;
+        Ok(Self { host, world, manifest, component: path, bytes, loaded: Mutex::default() })
     }
 
     /// Loads the plugin with a configuration (none: the example of its `plugin.toml`) and the grants that it wants.
@@ -105,21 +116,44 @@ impl Bench {
     /// # Errors
     /// Why the server would not take it.
     pub async fn load(&self, config: Option<&Map<String, Value>>) -> Result<Arc<dyn Plugin>, LoadError> {
-        self.load_granted(config, self.grant().interfaces()).await
+        self.load_granted(config, self.grant().interfaces(), &BTreeMap::new()).await
+    }
+
+    /// The plugin for a case: loaded once for each configuration and its secrets.
+    async fn loaded_for(&self, case: &Case) -> Result<Arc<dyn Plugin>, LoadError> {
+        let (config, secrets) = (&case.config, &case.core.secrets);
+        let mut loaded = self.loaded.lock().await;
+        if let Some(same) = loaded.iter().find(|each| each.config == *config && each.secrets == *secrets) {
+            return Ok(Arc::clone(&same.plugin));
+        }
+        let plugin = self.load_granted(config.as_ref(), self.grant().interfaces(), secrets).await?;
+        let (config, secrets) = (config.clone(), secrets.clone());
+        loaded.push(Loaded { config, secrets, plugin: Arc::clone(&plugin) });
+        Ok(plugin)
     }
 
     pub(super) async fn load_granted(
         &self,
         config: Option<&Map<String, Value>>,
         imports: BTreeSet<Interface>,
+        secrets: &BTreeMap<String, String>,
     ) -> Result<Arc<dyn Plugin>, LoadError> {
         let name = self.manifest.as_ref().map_or_else(|| "plugin".to_owned(), |manifest| manifest.name.to_string());
+        let grant = self.grant();
+        let http = grant.rules().map_err(|error| LoadError::Grant(format!("a rule for http: {error}")))?;
+        let secret = |(name, secret): (&String, &String)| Ok((name.clone(), secret.parse()?));
+        // A case knows the secret; whether the plugin may use it, the grant says.
+        let granted = secrets.iter().filter(|(name, _)| grant.signing.contains_key(*name));
+        let signing = granted.map(secret).collect::<Result<_, SecretError>>();
+        let signing = signing.map_err(|error| LoadError::Grant(format!("the case's secrets: {error}")))?;
         let component = Component {
             name,
             origin: self.component.display().to_string(),
             bytes: self.bytes.clone(),
             imports,
-            grants: self.grant().core(),
+            grants: grant.core(),
+            http,
+            signing,
             config: config.map_or_else(|| self.example(), |config| Value::Object(config.clone())),
             ..Component::default()
         };
@@ -132,6 +166,10 @@ impl Bench {
 
     pub(super) fn manifest(&self) -> Option<&Manifest> {
         self.manifest.as_ref()
+    }
+
+    pub(super) fn host(&self) -> &PluginHost {
+        &self.host
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -158,7 +196,7 @@ impl Bench {
             notes,
             took,
         };
-        let plugin = match self.load(case.config.as_ref()).await {
+        let plugin = match self.loaded_for(case).await {
             Ok(plugin) => plugin,
             Err(error) => return report(vec![format!("it does not load: it {error}")], Vec::new(), Duration::ZERO),
         };
@@ -220,12 +258,31 @@ fn compare(expect: &Expect, reply: &Reply<Said>, world: &World, told: &mut Vec<S
             told.push(format!("notes: {wanted:?} is in none of {:?}", reply.notes));
         }
     }
+    if let Some(wanted) = &expect.http {
+        let sent = Value::Array(world.sent().iter().map(sent).collect());
+        differences("http", &Value::Array(wanted.clone()), &sent, told);
+    }
+    told.extend(world.unanswered().iter().map(|sent| format!("http: the case has no answer to {sent}")));
     for (key, wanted) in &expect.kv {
         unequal(&format!("kv.{key}"), wanted, &world.kv_now(key), told);
     }
     for (id, wanted) in &expect.hosts {
         differences(&format!("hosts.{id}"), wanted, &world.host_now(*id), told);
     }
+}
+
+/// A request as cases write it: its body is `json` if it is JSON, else `text`.
+fn sent(request: &ScriptedRequest) -> Value {
+    let headers: Map<String, Value> =
+        request.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone().into())).collect();
+    let mut sent = json!({"method": request.method, "url": request.url, "headers": headers});
+    if let Some(body) = &request.body {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(json) => sent["json"] = json,
+            Err(_) => sent["text"] = String::from_utf8_lossy(body).into(),
+        }
+    }
+    sent
 }
 
 fn text_of(error: &HookError) -> String {

@@ -9,11 +9,12 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
-use super::case::Core;
+use super::case::{self, Core, Exchange, ExchangeAnswer};
 use crate::hooks::{
     Allowance, Capabilities, CapabilityError, Edit, Expect, Grant, HostPage, HostsError, KnownHost, KvEntry, KvError,
     Page, Patch, Run, parse_path,
 };
+use crate::plugin_host::egress::{Script, ScriptedFailure, ScriptedRequest, ScriptedResponse};
 
 /// Hosts of a page at most.
 const PAGE_MAX: u32 = 100;
@@ -32,6 +33,10 @@ struct Kept {
     orders: BTreeSet<(u64, String)>,
     kv: BTreeMap<String, KvEntry>,
     version: u64,
+    /// What other servers still have to answer.
+    http: Vec<Exchange>,
+    sent: Vec<ScriptedRequest>,
+    unanswered: Vec<String>,
 }
 
 impl World {
@@ -40,6 +45,7 @@ impl World {
         let mut kept = Kept {
             images: core.images.iter().cloned().collect(),
             templates: core.templates.iter().cloned().collect(),
+            http: core.http.clone(),
             ..Kept::default()
         };
         for host in core.hosts.iter().cloned().chain(asked) {
@@ -64,6 +70,16 @@ impl World {
     /// A host by now; `null` if there is none.
     pub(super) fn host_now(&self, id: u64) -> Value {
         self.kept().hosts.get(&id).and_then(|host| serde_json::to_value(host).ok()).unwrap_or_default()
+    }
+
+    /// What was sent, in order.
+    pub(super) fn sent(&self) -> Vec<ScriptedRequest> {
+        self.kept().sent.clone()
+    }
+
+    /// What was sent and the case has no answer for.
+    pub(super) fn unanswered(&self) -> Vec<String> {
+        self.kept().unanswered.clone()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -188,6 +204,36 @@ fn may_order(
         return Err(HostsError::Denied(format!("more than {most} orders in one run wait for an approval")));
     }
     Ok(())
+}
+
+impl Script for World {
+    fn answer(&self, request: ScriptedRequest) -> Result<ScriptedResponse, ScriptedFailure> {
+        let mut kept = self.kept();
+        kept.sent.push(request.clone());
+        let is_it = |exchange: &Exchange| exchange.method == request.method && exchange.url == request.url;
+        let Some(index) = kept.http.iter().position(is_it) else {
+            let what = format!("{} {}", request.method, request.url);
+            kept.unanswered.push(what.clone());
+            return Err(ScriptedFailure::NotSent(format!("the case has no answer to {what}")));
+        };
+        match kept.http.remove(index).answer {
+            ExchangeAnswer::Response(response) => Ok(scripted(response)),
+            ExchangeAnswer::NotSent(why) => Err(ScriptedFailure::NotSent(why)),
+            ExchangeAnswer::Unknown(why) => Err(ScriptedFailure::Unknown(why)),
+        }
+    }
+}
+
+fn scripted(response: case::ScriptedResponse) -> ScriptedResponse {
+    let mut headers: Vec<_> = response.headers.into_iter().collect();
+    let body = match (response.json, response.text) {
+        (Some(json), _) => {
+            headers.push(("content-type".to_owned(), "application/json".to_owned()));
+            json.to_string()
+        }
+        (None, text) => text.unwrap_or_default(),
+    };
+    ScriptedResponse { status: response.status, headers, body: body.into_bytes() }
 }
 
 /// By what hosts are found.

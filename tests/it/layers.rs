@@ -21,6 +21,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("dnsmasq", &[]),
     // Bindings of plugins are written in the words of the hooks.
     ("config", &["dnsmasq", "hooks", "images", "render"]),
+    // Puts configuration and components together into the chain that the service asks.
+    ("roster", &["config", "hooks", "plugin_host", "service"]),
     ("telemetry", &[]),
     // A client of the admin plane: it knows wire types, never the store. `serve` and `dnsmasq config` run in this process.
     ("cli", &["app", "config", "dnsmasq", "render", "telemetry", "wire", "workbench"]),

@@ -51,12 +51,6 @@ fn a_wrong_configuration_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_plugin_that_would_not_run_keeps_the_server_from_starting() {
-    let run = Run::of(serve_command(&Site::new().config("[[plugin]]\nname = \"netbox\"\n")));
-    assert!(refusal(&run, 1).contains("[[plugin]]"), "{run:?}");
-}
-
-#[test]
 fn a_port_in_use_is_said_with_the_remedy_and_touches_nothing() {
     let server = Site::new().serve();
     let other = Site::new();

@@ -19,4 +19,5 @@ mod peer;
 
 mod bios;
 mod image_select;
+mod netbox;
 mod webhook;

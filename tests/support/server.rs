@@ -129,6 +129,11 @@ impl Server {
         kill_process(Pid::from_child(&self.child), Signal::KILL).unwrap();
     }
 
+    /// Asks the server to read its plugins again.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
     /// Asks the server to stop, and waits until it has.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();

@@ -25,6 +25,8 @@ pub(crate) enum Purpose {
     Test,
     /// Building a KIWI image.
     Kiwi,
+    /// A real NetBox to test the plugin `netbox` against.
+    Netbox,
 }
 
 impl Purpose {
@@ -72,13 +74,25 @@ impl Purpose {
                 "xorriso",
                 "xz-utils",
             ],
+            Purpose::Netbox => &[
+                "curl",
+                "gcc",
+                "libc6-dev",
+                "libpq-dev",
+                "nginx-light",
+                "postgresql",
+                "python3-venv",
+                "redis-server",
+                "util-linux",
+                "xz-utils",
+            ],
         }
     }
 
     /// Packages that apt must not choose: dracut would replace the machine's own initramfs.
     fn unwanted(self) -> &'static [&'static str] {
         match self {
-            Purpose::Test => &[],
+            Purpose::Test | Purpose::Netbox => &[],
             Purpose::Kiwi => &["dracut-core-"],
         }
     }

@@ -14,7 +14,8 @@ use crate::plugins;
 /// Everything that must hold before a change lands.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Command {
-    /// Also what takes too long for every change: the licences of all dependencies; a real KIWI image, built and installed.
+    /// Also what takes too long for every change: the licences of all dependencies; a real KIWI image, built and installed; a
+    /// real NetBox.
     #[arg(long)]
     long: bool,
     /// Leave out the machines that boot: for the minutes between two edits, never before a change lands.
@@ -51,7 +52,13 @@ const BOOT: &[Step] = &[
 
 const LONG: &[Step] = &[
     Step { name: "dependencies", run: || one(deny::check()) },
+    // One after the other: their compilers take all of a machine.
+    Step {
+        name: "JavaScript and Python plugins",
+        run: || cargo(&["test", "--test", "langs", "--", "--test-threads", "1"]),
+    },
     Step { name: "KIWI installs", run: || one(e2e::run_scenario(Scenario::Kiwi, false)) },
+    Step { name: "NetBox syncs", run: netbox },
 ];
 
 const PLUGINS: &str = "plugins/Cargo.toml";
@@ -87,6 +94,12 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     println!("\n{} passed, {} failed", total.passed, total.failed);
     ensure!(total.failed == 0, "something failed: see above");
     Ok(())
+}
+
+/// The plugin `netbox` against a real NetBox.
+fn netbox() -> Result<Count> {
+    packages::ensure_installed(Purpose::Netbox)?;
+    cargo(&["test", "--test", "peers", "netbox::", "--", "--ignored", "--nocapture"])
 }
 
 fn one(outcome: Result<()>) -> Result<Count> {

@@ -1,6 +1,8 @@
 //! The jobs. Each does as much as fits into a call and keeps its place, so that an outage, a crash or a large site costs
 //! nothing but time.
 
+use std::collections::BTreeMap;
+
 use kiwispray_sdk::ask::hosts::{self, HostsError};
 use kiwispray_sdk::ask::{self, Level, kv};
 use kiwispray_sdk::{Error, KnownHost, NextRun};
@@ -20,7 +22,7 @@ const CHANGES: &str = "changes";
 /// The differences, for operators.
 pub(crate) const DIFF: &str = "diff";
 /// What a call must have left to begin another page.
-const RESERVE_MS: u32 = 12_000;
+const RESERVE_MS: u32 = 20_000;
 /// When a job goes on that did not come to its end.
 const AGAIN_MS: u32 = 200;
 /// Hosts with something to do that are looked at in one call.
@@ -69,6 +71,9 @@ struct Diff {
 pub(crate) fn full(config: &Config) -> Result<NextRun, Error> {
     tell_waiting(config)?;
     let mut place: Full = kv::get_json(FULL)?.unwrap_or_default();
+    if place.after.is_none() {
+        begin_changes(config)?;
+    }
     loop {
         let page = hosts::page(place.after, config.page_size)?;
         visit_all(config, page.hosts)?;
@@ -83,22 +88,22 @@ pub(crate) fn full(config: &Config) -> Result<NextRun, Error> {
     }
 }
 
-/// Visits the hosts whose devices have changed. The first round is a full one.
+/// Before the first round: what changes during it is then read again.
+fn begin_changes(config: &Config) -> Result<(), Error> {
+    let mut changes: Changes = kv::get_json(CHANGES)?.unwrap_or_default();
+    if changes.newest.is_none() {
+        changes.newest = NetBox::new(config).newest_change()?;
+        kv::put_json(CHANGES, &changes)?;
+    }
+    Ok(())
+}
+
+/// Visits the hosts whose devices have changed since a full read began.
 pub(crate) fn incremental(config: &Config) -> Result<NextRun, Error> {
     let netbox = NetBox::new(config);
     let mut place: Changes = kv::get_json(CHANGES)?.unwrap_or_default();
     if place.newest.is_none() {
-        // Asked before the full round, so that what changes during it is read again.
-        if place.upcoming.is_none() {
-            place.upcoming = netbox.newest_change()?;
-            kv::put_json(CHANGES, &place)?;
-        }
-        let next = full(config)?;
-        if next == NextRun::AtPeriod {
-            place.newest = place.upcoming.take();
-            kv::put_json(CHANGES, &place)?;
-        }
-        return Ok(next);
+        return full(config);
     }
     tell_waiting(config)?;
     loop {
@@ -107,11 +112,11 @@ pub(crate) fn incremental(config: &Config) -> Result<NextRun, Error> {
         }
         let since = place.older.as_ref().or(place.newest.as_ref()).cloned().unwrap_or_default();
         let page = netbox.devices_since(&since, place.after, config.page_size as usize)?;
-        let mut known = Vec::new();
+        let mut known = BTreeMap::new();
         for device in &page.devices {
-            known.extend(hosts_of(config, device.id, &device.serial)?);
+            known.extend(hosts_of(config, device.id, &device.serial)?.into_iter().map(|host| (host.id, host)));
         }
-        visit_all(config, known)?;
+        visit_all(config, known.into_values().collect())?;
         match page.next {
             Some(after) => place.after = after,
             None => {
@@ -245,7 +250,7 @@ pub(crate) fn tell(config: &Config, id: u64) -> Result<(), Error> {
         Found::No => drop_tasks(id, "it is not in NetBox", Level::Info)?,
         Found::Doubt(why) => drop_tasks(id, &why, Level::Warn)?,
     }
-    ledger::rest(id)
+    ledger::rest(id, false)
 }
 
 /// A host that NetBox does not know needs nothing told; it is looked up again by every full read.
@@ -255,12 +260,10 @@ fn drop_tasks(id: u64, why: &str, level: Level) -> Result<(), Error> {
     forget(id)
 }
 
+/// What a request came to stays written down: the device may come back with the request still in its field.
 fn forget(id: u64) -> Result<(), Error> {
-    ledger::change(id, |ledger| {
-        ledger.tasks.clear();
-        ledger.acted = ledger.acted.take().filter(|acted| acted.done);
-    })?;
-    ledger::rest(id)
+    ledger::change(id, |ledger| ledger.tasks.clear())?;
+    ledger::rest(id, true)
 }
 
 fn visit_all(config: &Config, machines: Vec<KnownHost>) -> Result<(), Error> {
@@ -284,9 +287,7 @@ fn hosts_of(config: &Config, device: u64, serial: &str) -> Result<Vec<KnownHost>
     if config.match_by.contains(&Key::Serial) && matching::says_something(serial) {
         found = hosts::find("serial", serial)?;
     }
-    if let Some(host) = ledger::host_of(device)?
-        && found.iter().all(|other| other.id != host)
-    {
+    if let Some(host) = ledger::host_of(device)? {
         match hosts::get(host) {
             Ok(host) => found.push(host),
             Err(HostsError::NotFound) => {}

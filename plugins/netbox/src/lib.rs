@@ -36,8 +36,8 @@ impl Plugin for Sync {
     fn describe() -> Description {
         let summary = "Takes names, metadata and requests from NetBox, and writes back what became of them";
         let mut about = Description::new("netbox", env!("CARGO_PKG_VERSION"), summary)
-            .job("incremental", 60)
             .job("full", 6 * 3_600)
+            .job("incremental", 30)
             .job("diff", 24 * 3_600);
         for kind in writeback::EVENTS {
             about = about.event(*kind);

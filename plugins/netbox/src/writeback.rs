@@ -97,7 +97,7 @@ pub(crate) fn status<'a>(tasks: &[Task], config: &'a Config) -> Option<&'a str> 
         What::Failed { .. } => &config.status.failed,
         What::Seen => &None,
     };
-    status.as_deref()
+    status.as_deref().filter(|status| !status.is_empty())
 }
 
 /// The journal entry for a task; none: it is not worth one.
@@ -173,8 +173,10 @@ mod tests {
         assert_eq!(status(&tasks[..1], &sample()), Some("staged"));
         assert_eq!(status(&tasks[2..], &sample()), None);
         let mut config = sample();
-        config.status.failed = None;
-        assert_eq!(status(&tasks, &config), None);
+        for left_alone in [None, Some(String::new())] {
+            config.status.failed = left_alone;
+            assert_eq!(status(&tasks, &config), None);
+        }
     }
 
     #[test]

@@ -1,23 +1,35 @@
 //! `kiwispray host plan` and `kiwispray host explain`: what the server thinks, and why.
 
+use std::path::PathBuf;
+
 use clap::Args;
 
 use super::super::Context;
 use super::super::error::{CliError, Result};
+use super::super::plugin::BindingArgs;
 use super::super::screen::Format;
 use super::super::table::facts;
 use super::super::words::{ago, harmless, label};
-use super::one;
+use super::{one, rehearse};
 use crate::wire::{ExplanationView, PlanView};
 
 /// Tells what a host would be answered.
 #[derive(Debug, Args)]
 pub(crate) struct Plan {
     /// The host
-    host: String,
+    #[arg(required_unless_present = "all")]
+    host: Option<String>,
     /// Print the iPXE script
-    #[arg(long)]
+    #[arg(long, conflicts_with = "all")]
     script: bool,
+    /// All hosts
+    #[arg(long, conflicts_with = "host")]
+    all: bool,
+    /// With --all: what would change if this plugin were installed, a component or a plugin's folder
+    #[arg(long, value_name = "FILE|DIR", requires = "all")]
+    with: Option<PathBuf>,
+    #[command(flatten)]
+    binding: BindingArgs,
 }
 
 /// Tells how the newest boot was judged.
@@ -29,8 +41,11 @@ pub(crate) struct Explain {
 
 impl Plan {
     pub(crate) async fn run(self, context: &Context) -> Result {
+        let Some(host) = &self.host else {
+            return rehearse::run(context, self.with.as_deref().map(|path| (path, &self.binding))).await;
+        };
         let (client, screen) = (context.client()?, &context.screen);
-        let host = one(&client, &self.host).await?;
+        let host = one(&client, host).await?;
         let plan: PlanView = client.get(&format!("/api/v1/hosts/{}/plan", host.id)).await?;
         match (screen.format, self.script) {
             (Format::Json, _) => screen.json(&plan),

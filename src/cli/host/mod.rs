@@ -3,6 +3,7 @@
 mod add;
 mod events;
 mod judge;
+mod rehearse;
 mod set;
 mod show;
 mod watch;
@@ -35,7 +36,7 @@ pub(crate) enum HostCommand {
     Retry(Retry),
     /// Forget hosts: if they boot again, they are new
     Forget(Forget),
-    /// Tell what a host would be answered if it booted now
+    /// Tell what a host, or all of them, would be answered now, and with another plugin
     Plan(judge::Plan),
     /// Tell how the newest boot of a host was judged, and why
     Explain(judge::Explain),

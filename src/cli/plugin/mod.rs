@@ -1,8 +1,14 @@
-//! `kiwispray plugin …`: the author's workbench, which needs no server.
+//! `kiwispray plugin …`: the author's workbench, which needs no server, and what operators do with a running one.
 
+mod binding;
 mod build;
 mod check;
+mod install;
 mod new;
+mod operate;
+mod remove;
+mod replay;
+mod show;
 mod test;
 
 use std::path::PathBuf;
@@ -10,7 +16,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::Context;
+use super::client::segment;
 use super::error::Result;
+
+pub(crate) use binding::{BindingArgs, Wanted};
 
 /// What can be done with plugins.
 #[derive(Debug, Subcommand)]
@@ -23,6 +32,38 @@ pub(crate) enum PluginCommand {
     Check(check::Check),
     /// Run a plugin's written cases, on the real plugin host and without a server
     Test(test::Test),
+    /// Run a recorded call again, with the answers that it got and without a server
+    Replay(replay::ReplayArgs),
+    /// List the plugins of the server
+    List,
+    /// Show all that is known of a plugin
+    Show {
+        /// The plugin
+        name: String,
+    },
+    /// Install a plugin, or another component of one: shows what it may do, and asks
+    Install(install::Install),
+    /// Take an installed plugin out
+    Remove(remove::Remove),
+    /// Read bindings and components again, all of them or one plugin's; machines do not notice
+    Reload(operate::Reload),
+    /// Run the component that ran before the present one
+    Rollback {
+        /// The plugin
+        name: String,
+    },
+    /// Switch a plugin off: it is not asked, also after a restart
+    Disable {
+        /// The plugin
+        name: String,
+    },
+    /// Switch a plugin on again
+    Enable {
+        /// The plugin
+        name: String,
+    },
+    /// Let a plugin order again that stopped as it wanted too many orders in one run
+    Approve(operate::Approve),
 }
 
 impl PluginCommand {
@@ -32,8 +73,23 @@ impl PluginCommand {
             Self::Build(build) => build.run(context),
             Self::Check(check) => check.run(context).await,
             Self::Test(test) => test.run(context).await,
+            Self::Replay(replay) => replay.run(context).await,
+            Self::List => show::list(context).await,
+            Self::Show { name } => show::show(context, &name).await,
+            Self::Install(install) => install.run(context).await,
+            Self::Remove(remove) => remove.run(context).await,
+            Self::Reload(reload) => reload.run(context).await,
+            Self::Rollback { name } => operate::rollback(context, &name).await,
+            Self::Disable { name } => operate::disable(context, &name).await,
+            Self::Enable { name } => operate::enable(context, &name).await,
+            Self::Approve(approve) => approve.run(context).await,
         }
     }
+}
+
+/// A plugin's path on the admin plane.
+fn path(name: &str) -> String {
+    format!("/api/v1/plugins/{}", segment(name))
 }
 
 /// The folder of a plugin, where `plugin.toml` stands.

@@ -10,8 +10,8 @@ use super::{DEFAULT_PLUGIN, ORDERS_PER_RUN, PluginBinding, PluginGrant, PluginNa
 use crate::config::{Problem, Where};
 use crate::hooks::{Grant, Hook, HookSet, OnError, Selector, StatesFilter};
 
-const KEYS: [&str; 10] =
-    ["name", "component", "digest", "hooks", "states", "where", "priority", "on_error", "config", "grant"];
+const KEYS: [&str; 11] =
+    ["name", "component", "digest", "hooks", "states", "where", "events", "priority", "on_error", "config", "grant"];
 const GRANT_KEYS: [&str; 6] = ["hosts", "max_orders_per_run", "kv", "catalog", "http", "signing"];
 /// All that may be said of the default plugin.
 const DEFAULT_KEYS: [&str; 2] = ["name", "config"];
@@ -75,6 +75,7 @@ impl Reader<'_> {
         };
         let selector_text = self.selector(table);
         let selector = self.parsed("where", Selector::new(selector_text.iter().cloned())).unwrap_or_default();
+        let events = table.get("events").map(|value| self.texts("events", value));
         let priority = match table.get("priority") {
             None => 0,
             Some(value) => {
@@ -108,6 +109,7 @@ impl Reader<'_> {
             states,
             selector,
             selector_text,
+            events,
             priority,
             on_error,
             config,

@@ -43,11 +43,11 @@ pub fn set_states(
 /// Why a plugin's order was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrderRefused {
-    /// The host is finished, and the plugin may not order for such hosts.
-    #[error("{0} is finished: ordering for it needs the grant `reinstall`")]
+    /// The host is finished, or may be, and the plugin may not order for such hosts.
+    #[error("{0} is or may be installed already: ordering for it needs the grant `reinstall`")]
     Finished(String),
-    /// The host is finished, and the order has no name by which a repetition could be told.
-    #[error("{0} is finished: an order for it needs a name that was never used for it")]
+    /// The host is finished, or may be, and the order has no name by which a repetition could be told.
+    #[error("{0} is or may be installed already: an order for it needs a name that was never used for it")]
     Nameless(String),
     /// An attempt is running.
     #[error("{0} is being installed right now, and a plugin cannot give that up")]
@@ -61,7 +61,7 @@ pub struct Order {
     pub to: States,
     /// The wish behind it. Whoever commits the change sees to it that it was never carried out for this host.
     pub name: Option<OrderName>,
-    /// Whether the plugin may order for finished hosts.
+    /// Whether the plugin may order for hosts that are, or may be, installed.
     pub reinstall: bool,
 }
 
@@ -71,11 +71,11 @@ pub fn order(host: &Host, order: &Order, plugin: &PluginName, now: Timestamp) ->
     if *to == host.states {
         return Ok(None);
     }
-    let leaves_finished = host.states.is_finished();
-    if leaves_finished && !reinstall {
+    let again = host.may_be_installed() && !to.is_finished();
+    if again && !reinstall {
         return Err(OrderRefused::Finished(host.label()));
     }
-    if leaves_finished && name.is_none() {
+    if again && name.is_none() {
         return Err(OrderRefused::Nameless(host.label()));
     }
     if host.is_attempt_open() {
@@ -87,11 +87,20 @@ pub fn order(host: &Host, order: &Order, plugin: &PluginName, now: Timestamp) ->
     draft.event(EventKind::StatesSet {
         from: host.states.clone(),
         to: to.clone(),
-        reinstall: leaves_finished,
+        reinstall: again,
         abort: false,
         order: name.clone(),
     });
     Ok(Some(draft.done()))
+}
+
+/// A plugin's order for a queue that the host has already: nothing is done, and its name is used up, as the wish behind it may
+/// still be there when the host has finished.
+pub fn spend(host: &Host, name: &OrderName, plugin: &PluginName, now: Timestamp) -> Change {
+    let mut draft = Draft::of(host, Actor::Plugin(plugin.to_string()), now);
+    draft.order = Some(name.clone());
+    draft.event(EventKind::OrderMet { states: host.states.clone(), order: name.clone() });
+    draft.done()
 }
 
 /// Why a step was not ordered anew.

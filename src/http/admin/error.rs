@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::domain::{MetadataError, RetryRefused, SetRefused};
 use crate::images::{ImportError, NotOffered};
-use crate::service::{HostsError, RemoveRefused};
+use crate::service::{ApproveRefused, HostsError, RemoveRefused, RosterError};
 use crate::store::{KvError, StoreError};
 use crate::wire::Problem;
 
@@ -17,6 +17,8 @@ pub(super) enum Refusal {
     Import(ImportError),
     NotOffered(NotOffered),
     Remove(RemoveRefused),
+    Roster(RosterError),
+    Approve(ApproveRefused),
     /// The request itself is wrong.
     BadRequest(String),
     /// There is nothing to explain yet.
@@ -39,6 +41,9 @@ impl Refusal {
             Self::Import(error) | Self::Remove(RemoveRefused::Images(error)) => import(error),
             Self::NotOffered(error) => not_offered(error),
             Self::Remove(RemoveRefused::InUse { .. }) => (StatusCode::CONFLICT, "image_in_use"),
+            Self::Roster(error) => roster(error),
+            Self::Approve(ApproveRefused::NotStopped(_)) => (StatusCode::CONFLICT, "plugin_not_stopped"),
+            Self::Approve(ApproveRefused::Store(_)) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::Unexplained(_) => (StatusCode::NOT_FOUND, "not_seen"),
             Self::NoRoute => (StatusCode::NOT_FOUND, "no_route"),
@@ -57,6 +62,9 @@ impl Refusal {
             Self::Import(error) => error.to_string(),
             Self::NotOffered(error) => error.to_string(),
             Self::Remove(error) => error.to_string(),
+            Self::Roster(error) => error.to_string(),
+            Self::Approve(ApproveRefused::Store(error)) => format!("the store: {error}"),
+            Self::Approve(error) => error.to_string(),
             Self::BadRequest(why) | Self::Unexplained(why) => why.clone(),
             Self::NoRoute => "the admin plane has no such path".to_owned(),
             Self::NoMethod => "this path has no such method".to_owned(),
@@ -95,6 +103,21 @@ fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
         HostsError::Store(StoreError::Kv(_) | StoreError::Misnumbered { .. } | StoreError::Record { .. }) => {
             (StatusCode::SERVICE_UNAVAILABLE, "store_failed")
         }
+    }
+}
+
+fn roster(error: &RosterError) -> (StatusCode, &'static str) {
+    match error {
+        RosterError::NotFound { .. } => (StatusCode::NOT_FOUND, "plugin_not_found"),
+        RosterError::Config(_) => (StatusCode::CONFLICT, "bad_configuration"),
+        RosterError::Binding(_) => (StatusCode::BAD_REQUEST, "bad_binding"),
+        RosterError::NotLoaded { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "plugin_not_loaded"),
+        RosterError::Widened { .. } => (StatusCode::CONFLICT, "grants_widened"),
+        RosterError::NothingBefore(_) => (StatusCode::CONFLICT, "nothing_before"),
+        RosterError::Elsewhere { .. } => (StatusCode::CONFLICT, "bound_elsewhere"),
+        RosterError::Default(_) => (StatusCode::CONFLICT, "default_plugin"),
+        RosterError::File { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "plugin_files"),
+        RosterError::Interrupted => (StatusCode::INTERNAL_SERVER_ERROR, "interrupted"),
     }
 }
 
@@ -163,6 +186,18 @@ impl From<ImportError> for Refusal {
 impl From<NotOffered> for Refusal {
     fn from(error: NotOffered) -> Self {
         Self::NotOffered(error)
+    }
+}
+
+impl From<RosterError> for Refusal {
+    fn from(error: RosterError) -> Self {
+        Self::Roster(error)
+    }
+}
+
+impl From<ApproveRefused> for Refusal {
+    fn from(error: ApproveRefused) -> Self {
+        Self::Approve(error)
     }
 }
 

@@ -9,6 +9,8 @@ mod hosts;
 mod images;
 mod parse;
 mod peer;
+mod plugins;
+mod rehearsal;
 mod server;
 mod socket;
 mod status;
@@ -24,7 +26,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::render::BaseUrl;
-use crate::service::Service;
+use crate::service::{Roster, Service};
 
 use error::Refusal;
 
@@ -34,6 +36,9 @@ pub use socket::{SocketError, bind};
 
 /// More than any document; archives are streamed and have no limit here.
 const MOST_BODY_BYTES: usize = 1 << 20;
+
+/// A component, with its binding before it.
+const MOST_COMPONENT_BYTES: usize = 65 << 20;
 
 /// What the handlers share.
 #[derive(Debug, Clone)]
@@ -50,6 +55,7 @@ pub struct About {
 
 struct Admin {
     service: Arc<Service>,
+    roster: Arc<dyn Roster>,
     about: About,
     /// Ends the event streams, which would otherwise keep the server from ending.
     shutdown: CancellationToken,
@@ -58,7 +64,8 @@ struct Admin {
 type Shared = axum::extract::State<Arc<Admin>>;
 
 /// The routes of the admin plane. Every connection needs a [`Peer`] as its connect info.
-pub fn router(service: Arc<Service>, about: About, shutdown: CancellationToken) -> Router {
+pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shutdown: CancellationToken) -> Router {
+    let component = || DefaultBodyLimit::max(MOST_COMPONENT_BYTES);
     let api = Router::new()
         .route("/hosts", get(hosts::list).post(hosts::add))
         .route("/hosts/{host}", get(hosts::show).patch(hosts::edit).delete(hosts::forget))
@@ -69,6 +76,16 @@ pub fn router(service: Arc<Service>, about: About, shutdown: CancellationToken) 
         .route("/hosts/{host}/plan", get(status::plan))
         .route("/images", get(images::list))
         .route("/images/{name}", get(images::show).put(images::import).delete(images::remove))
+        .route("/plugins", get(plugins::list))
+        .route("/plugins/reload", post(plugins::reload_all))
+        .route("/plugins/{name}", get(plugins::show).put(plugins::install).delete(plugins::remove).layer(component()))
+        .route("/plugins/{name}/reload", post(plugins::reload))
+        .route("/plugins/{name}/rollback", post(plugins::rollback))
+        .route("/plugins/{name}/disable", post(plugins::disable))
+        .route("/plugins/{name}/enable", post(plugins::enable))
+        .route("/plugins/{name}/approve", post(plugins::approve))
+        .route("/rehearsal", post(rehearsal::run))
+        .route("/rehearsal/{plugin}", post(rehearsal::run_with).layer(component()))
         .route("/events", get(events::stream))
         .route("/status", get(status::status));
     Router::new()
@@ -78,5 +95,5 @@ pub fn router(service: Arc<Service>, about: About, shutdown: CancellationToken) 
         .fallback(async || Refusal::NoRoute)
         .method_not_allowed_fallback(async || Refusal::NoMethod)
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
-        .with_state(Arc::new(Admin { service, about, shutdown }))
+        .with_state(Arc::new(Admin { service, roster, about, shutdown }))
 }

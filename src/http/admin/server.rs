@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::net::UnixListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::service::Service;
+use crate::service::{Roster, Service};
 
 use super::{About, Peer, router};
 
@@ -15,9 +15,10 @@ use super::{About, Peer, router};
 pub async fn serve(
     listener: UnixListener,
     service: Arc<Service>,
+    roster: Arc<dyn Roster>,
     about: About,
     shutdown: CancellationToken,
 ) -> io::Result<()> {
-    let router = router(service, about, shutdown.clone()).into_make_service_with_connect_info::<Peer>();
+    let router = router(service, roster, about, shutdown.clone()).into_make_service_with_connect_info::<Peer>();
     axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await
 }

@@ -110,7 +110,7 @@ pub(super) fn plan(preview: Preview) -> PlanView {
 }
 
 /// A decision as a word and a sentence.
-fn told(decision: &Decision) -> (&'static str, String) {
+pub(super) fn told(decision: &Decision) -> (&'static str, String) {
     match decision {
         Decision::Local { reason } => ("local", format!("boot its local disk: {reason}")),
         Decision::Wait => ("wait", "wait until it is given a state".to_owned()),

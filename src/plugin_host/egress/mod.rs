@@ -17,10 +17,12 @@ use super::secret::SecretError;
 use crate::hooks::{Allowance, Run};
 use address::{Checked, Forbidden, Surroundings, System};
 pub use rule::{RawRule, Rule, RuleError};
+pub use script::{Script, ScriptedFailure, ScriptedRequest, ScriptedResponse};
 
 mod address;
 mod headers;
 mod rule;
+mod script;
 
 /// Requests of one plugin at once.
 const OF_ONE_PLUGIN: usize = 8;
@@ -41,6 +43,8 @@ const CA_FILE_MAX_BYTES: u64 = 1 << 20;
 pub(super) struct Outside {
     surroundings: Arc<dyn Surroundings>,
     requests: Semaphore,
+    /// Answers in place of the network.
+    script: Option<Arc<dyn Script>>,
 }
 
 /// The ways out of one plugin.
@@ -81,8 +85,14 @@ impl Outside {
         Self::within(Arc::new(System::new()))
     }
 
+    /// Where a script answers and nothing is sent.
+    pub(super) fn scripted(script: Arc<dyn Script>) -> Arc<Self> {
+        let surroundings = Arc::new(System::new());
+        Arc::new(Self { surroundings, requests: Semaphore::new(OF_ALL_PLUGINS), script: Some(script) })
+    }
+
     fn within(surroundings: Arc<dyn Surroundings>) -> Arc<Self> {
-        Arc::new(Self { surroundings, requests: Semaphore::new(OF_ALL_PLUGINS) })
+        Arc::new(Self { surroundings, requests: Semaphore::new(OF_ALL_PLUGINS), script: None })
     }
 }
 
@@ -116,6 +126,9 @@ impl Egress {
         let headers = headers::outgoing(&request.headers, &way.added)?;
         if by.run == Run::Dry && method != Method::GET && method != Method::HEAD {
             return denied("dry run: only GET and HEAD are sent");
+        }
+        if let Some(script) = &self.outside.script {
+            return script::play(&**script, request);
         }
         let timeout = request.timeout_ms.map_or(TIMEOUT_DEFAULT, |ms| Duration::from_millis(ms.into()));
         let ends = Instant::now() + timeout.min(left.saturating_sub(ASIDE));
@@ -164,7 +177,7 @@ impl Way {
             let path = rule.ca_file.as_ref().map_or_else(|| "the system".to_owned(), |path| path.display().to_string());
             EgressError::Certificates { path, why: innermost(why) }
         };
-        if rule.is_plain() {
+        if rule.is_plain() || outside.script.is_some() {
             // Nothing to check a certificate for: looking for the system's would only take time.
             client = client.tls_certs_only([]);
         } else if let Some(path) = &rule.ca_file {

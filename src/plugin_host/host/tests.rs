@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::json;
+use sha2::Digest as _;
 
 use super::*;
 use crate::hooks::native::NativeDefault;
@@ -305,6 +306,7 @@ async fn a_file_in_the_plugins_folder_replaces_the_embedded_default() {
     let host = plugin_host();
     let origin = |plugin: Arc<dyn Plugin>| match plugin.status() {
         PluginStatus::Ready { origin, .. } | PluginStatus::Unavailable { origin, .. } => origin,
+        other => panic!("{other:?}"),
     };
     assert_eq!(origin(host.load_default(Some(dir.path()), json!({})).await), "embedded");
     assert_eq!(origin(host.load_default(Some(&dir.path().join("none")), json!({})).await), "embedded");
@@ -369,4 +371,51 @@ async fn deciding_is_measured() {
     let measured = measure::boot_decide(&*plugin, &call(), &request("web"), 300).await.unwrap();
     println!("boot.decide by the default component: {measured:?}");
     assert!(measured.median <= measured.p99 && measured.calls == 300);
+}
+
+#[tokio::test]
+async fn fifty_plugins_load_from_the_cache_in_under_half_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("code");
+    // A section that means nothing makes each another component.
+    let named = |n: u8| [EMBEDDED_DEFAULT, &[0, 3, 1, b'n', n]].concat();
+    let load = async |host: &PluginHost, n| {
+        let imports = BTreeSet::from([Interface::Catalog]);
+        host.load(Component { imports, ..component(&format!("plugin{n}"), named(n)) }).await
+    };
+    let host = plugin_host().with_cache(&folder);
+    let start = Instant::now();
+    load(&host, 0).await.unwrap();
+    let compiled = start.elapsed();
+    // The others have the same code: that they were compiled, too, would only take time.
+    let code = fs::read_dir(&folder).unwrap().next().unwrap().unwrap().path();
+    for n in 1..50 {
+        let sha256: String = sha2::Sha256::digest(named(n)).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = code.file_name().unwrap().to_str().unwrap();
+        fs::copy(&code, folder.join(format!("{sha256}{}", &name[64..]))).unwrap();
+    }
+    let host = plugin_host().with_cache(&folder);
+    let start = Instant::now();
+    let loaded = futures_util::future::join_all((0..50).map(|n| load(&host, n))).await;
+    let cached = start.elapsed();
+    assert!(loaded.iter().all(Result::is_ok));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 50, "nothing was compiled");
+    println!("one plugin is compiled in {compiled:?}, 50 are loaded from the cache in {cached:?}");
+    assert!(cached < Duration::from_millis(500), "{cached:?}");
+}
+
+#[tokio::test]
+async fn the_lines_of_a_plugin_are_kept_with_their_call() {
+    let host = plugin_host();
+    let items = r#"(data (i32.const 2048) "no rack") (data (i32.const 2064) "place") (data (i32.const 2072) "fra1")
+                   (data (i32.const 2080) "\10\08\00\00\05\00\00\00" "\18\08\00\00\04\00\00\00")"#;
+    let hostile = "(call $log (i32.const 2) (i32.const 2048) (i32.const 7) (i32.const 2080) (i32.const 1))";
+    let plugin = load(&host, guest(LOG, items, hostile), &[]).await.unwrap();
+    plugin.decide(&call(), &request("web")).await.result.unwrap();
+    let [line] = host.log_lines("guest").try_into().unwrap();
+    assert_eq!(
+        (line.level, line.hook, line.call.as_str(), line.at_ms),
+        (crate::plugin_host::LogLevel::Warn, Hook::Boot, "c1", call().now_ms)
+    );
+    assert_eq!((line.text.as_str(), line.fields), ("no rack", vec![("place".to_owned(), "fra1".to_owned())]));
 }

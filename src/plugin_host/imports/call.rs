@@ -1,8 +1,11 @@
 //! The imports `call` and `log`, which are free.
 use crate::hooks::Run;
 use crate::plugin_host::contract::kiwispray::plugin::{call, log};
+use crate::plugin_host::journal::{LogLevel, LogLine};
 use crate::plugin_host::sandbox::{CallState, LOG_LINES_MAX};
 
+/// No arguments.
+const NOTHING: [(); 0] = [];
 /// Characters of a log line, of a note, of a field.
 const LINE_MAX_CHARS: usize = 1_000;
 /// Fields of a log line.
@@ -14,31 +17,34 @@ const PANIC_FIELD: &str = "panic";
 
 impl call::Host for CallState {
     async fn id(&mut self) -> wasmtime::Result<String> {
-        self.tell(0, |state| state.call.id.clone())
+        self.tell(self.question("call.id", 0, &NOTHING), |state| state.call.id.clone())
     }
 
     async fn attempt(&mut self) -> wasmtime::Result<u32> {
-        self.tell(0, |state| state.call.attempt)
+        self.tell(self.question("call.attempt", 0, &NOTHING), |state| state.call.attempt)
     }
 
     async fn now_ms(&mut self) -> wasmtime::Result<u64> {
-        self.tell(0, |state| state.call.now_ms)
+        self.tell(self.question("call.now-ms", 0, &NOTHING), |state| state.call.now_ms)
     }
 
     async fn budget_ms(&mut self) -> wasmtime::Result<u32> {
-        self.tell(0, |state| u32::try_from(state.left().as_millis()).unwrap_or(u32::MAX))
+        self.tell(self.question("call.budget-ms", 0, &NOTHING), |state| {
+            u32::try_from(state.left().as_millis()).unwrap_or(u32::MAX)
+        })
     }
 
     async fn dry_run(&mut self) -> wasmtime::Result<bool> {
-        self.tell(0, |state| state.call.run == Run::Dry)
+        self.tell(self.question("call.dry-run", 0, &NOTHING), |state| state.call.run == Run::Dry)
     }
 
     async fn config(&mut self) -> wasmtime::Result<String> {
-        self.tell(0, |state| state.config.to_string())
+        self.tell(self.question("call.config", 0, &NOTHING), |state| state.config.to_string())
     }
 
     async fn note(&mut self, text: String) -> wasmtime::Result<()> {
-        self.tell(text.len(), |state| {
+        let question = self.question("call.note", text.len(), &(&text,));
+        self.tell(question, |state| {
             if state.notes.len() < NOTES_MAX {
                 state.notes.push(cut(&text));
             }
@@ -54,7 +60,8 @@ impl log::Host for CallState {
         fields: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
         let bytes = message.len() + fields.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-        self.tell(bytes, |state| state.write_line(level, &message, &fields))
+        let question = self.question("log.write", bytes, &(&level, &message, &fields));
+        self.tell(question, |state| state.write_line(level, &message, &fields))
     }
 }
 
@@ -71,14 +78,30 @@ impl CallState {
             }
             return;
         }
-        // Debug formatting escapes what could steer a terminal or fake a line.
         let fields: Vec<_> = fields.iter().take(FIELDS_MAX).map(|(key, value)| (cut(key), cut(value))).collect();
-        let (plugin, text) = (&*self.plugin, cut(message));
+        let text = cut(message);
+        // Debug formatting escapes what could steer a terminal or fake a line.
+        let (plugin, call) = (&*self.plugin, &*self.call.id);
         match level {
-            log::Level::Debug => tracing::debug!(plugin, ?text, ?fields, "plugin says"),
-            log::Level::Info => tracing::info!(plugin, ?text, ?fields, "plugin says"),
-            log::Level::Warn => tracing::warn!(plugin, ?text, ?fields, "plugin says"),
-            log::Level::Error => tracing::error!(plugin, ?text, ?fields, "plugin says"),
+            log::Level::Debug => tracing::debug!(plugin, call, ?text, ?fields, "plugin says"),
+            log::Level::Info => tracing::info!(plugin, call, ?text, ?fields, "plugin says"),
+            log::Level::Warn => tracing::warn!(plugin, call, ?text, ?fields, "plugin says"),
+            log::Level::Error => tracing::error!(plugin, call, ?text, ?fields, "plugin says"),
+        }
+        if let (Some(journal), Some(hook)) = (&self.journal, self.hook()) {
+            let (at_ms, call) = (self.call.now_ms, self.call.id.clone());
+            journal.write(LogLine { at_ms, level: level.into(), hook, call, text, fields });
+        }
+    }
+}
+
+impl From<log::Level> for LogLevel {
+    fn from(level: log::Level) -> Self {
+        match level {
+            log::Level::Debug => Self::Debug,
+            log::Level::Info => Self::Info,
+            log::Level::Warn => Self::Warn,
+            log::Level::Error => Self::Error,
         }
     }
 }

@@ -5,10 +5,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::domain::{Activity, Ask, BootId, Facts, HostId, NextBoot, next_boot};
-use crate::hooks::{BootAnswer, BootPlan, Call, Run, Trace};
+use crate::domain::{Activity, Ask, BootId, Facts, Host, HostId, NextBoot, next_boot};
+use crate::hooks::{BootAnswer, BootPlan, Call, Hooks, Run, Trace};
 use crate::render::BaseUrl;
-use crate::service::plan::{Occasion, boot_request};
+use crate::service::plan::{Occasion, boot_request, known_host};
 
 use super::super::Service;
 use super::super::explain::Decision;
@@ -30,6 +30,12 @@ impl Service {
     /// Decides as `/bootstrap` would for this host, as it described itself the last time.
     pub async fn rehearse(&self, id: HostId, base: &BaseUrl) -> Result<Preview, HostsError> {
         let host = self.store.host(id).await?.ok_or(HostsError::Gone(id))?;
+        Ok(self.rehearse_with(&self.hooks().rehearsing(), host, base).await)
+    }
+
+    /// The same with other plugins. Their faults must not be held against them: hand over hooks with breakers of their own.
+    pub(in crate::service) async fn rehearse_with(&self, hooks: &Hooks, host: Host, base: &BaseUrl) -> Preview {
+        let id = host.id;
         let newest = self.explain(id);
         let from = host.boot.as_ref().map(|boot| boot.from).or(newest.as_ref().map(|newest| newest.from));
         let facts = newest.map_or_else(
@@ -39,19 +45,24 @@ impl Service {
         let now = self.clock.now();
         let activity = host.boot.as_ref().map_or(Activity::Quiet, |boot| self.progress.activity(&boot.bootid, now));
         let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-        let only = |decision| Ok(Preview { decision, script: None, trace: None });
+        let only = |decision| Preview { decision, script: None, trace: None };
         let next = next_boot(&host, &Ask { from, now, activity, most_attempts: self.settings.most_attempts });
         match &next {
-            NextBoot::LocalDisk => return only(Decision::Local { reason: "it is finished".to_owned() }),
+            NextBoot::LocalDisk if !hooks.asks_about(&known_host(&host)) => {
+                return only(Decision::Local { reason: "it is finished".to_owned() });
+            }
             NextBoot::Hold(reason) => return only(Decision::Hold { reason: reason.to_string() }),
             NextBoot::Advance => return only(Decision::Hold { reason: not_advanced(&host).to_string() }),
-            NextBoot::Wait | NextBoot::Offer => {}
+            NextBoot::LocalDisk | NextBoot::Wait | NextBoot::Offer => {}
         }
         let now_ms = u64::try_from(now.as_millisecond()).unwrap_or(0);
         let call = Call::new(format!("plan-{id}-{}", now.as_nanosecond()), now_ms, Run::Dry);
-        let outcome = self.hooks().decide_boot(call, boot_request(&host, &facts)).await;
+        let outcome = hooks.decide_boot(call, boot_request(&host, &facts)).await;
         let (decision, script) = match outcome.answer {
             BootAnswer::Hold(hold) => (Decision::Hold { reason: hold.text }, None),
+            BootAnswer::Boot(_) if next == NextBoot::LocalDisk => {
+                (Decision::Local { reason: "it is finished".to_owned() }, None)
+            }
             BootAnswer::Boot(BootPlan::LocalDisk) => (Decision::Local { reason: outcome.reason }, None),
             BootAnswer::Boot(BootPlan::Template(plan)) if next == NextBoot::Wait && plan.template == "new" => {
                 (Decision::Wait, None)
@@ -64,6 +75,6 @@ impl Service {
                 }
             }
         };
-        Ok(Preview { decision, script, trace: Some(outcome.trace) })
+        Preview { decision, script, trace: Some(outcome.trace) }
     }
 }

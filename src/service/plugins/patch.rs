@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use crate::domain::{
     Actor, Change, Edit as HostEdit, Host, HostId, HostnameError, Metadata, MetadataEdit, MetadataError, Order,
-    OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States, StatesError, edit, order,
+    OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States, StatesError, edit, order, spend,
 };
 use crate::hooks::{Allowance, Denied, Edit, Grant, HookError, HostsError, KnownHost, Patch, Run};
-use crate::service::hosts::{check_states, erased_by};
+use crate::service::hosts::check_states;
 use crate::service::plan::known_host;
+use crate::service::transition::{MayBecome, TransitionRefused, is_order};
 use crate::service::{CONFLICT_RETRIES, Service};
 use crate::store::StoreError;
 
@@ -22,6 +23,8 @@ use super::orders::CountRefused;
 pub(in crate::service) enum By<'a> {
     /// A plugin that called `hosts.apply`.
     Call(&'a Allowance),
+    /// The same, tried anew as the host changed meanwhile: its order has counted.
+    Retry(&'a Allowance),
     /// A plugin's answer to a hook, which was checked when it was accepted. It orders nothing.
     Answer,
 }
@@ -52,6 +55,9 @@ pub(in crate::service) enum PatchRefused {
     /// What is refused to operators too.
     #[error(transparent)]
     Act(#[from] crate::service::HostsError),
+    /// Another plugin keeps the queue as it is.
+    #[error(transparent)]
+    Transition(#[from] TransitionRefused),
     #[error("{0}")]
     Interrupted(tokio::task::JoinError),
     #[error(transparent)]
@@ -75,14 +81,15 @@ impl Service {
         revision: u64,
         patch: &Patch,
     ) -> Result<KnownHost, HostsError> {
+        let mut caller = By::Call(by);
         for _ in 0..CONFLICT_RETRIES {
             let host = self.store.host(id).await.map_err(PatchRefused::from)?.ok_or(HostsError::NotFound)?;
             // First of all: whoever may not do it learns nothing by trying.
-            by.may_apply(patch, host.states.is_finished())?;
+            by.may_apply(patch, host.may_be_installed())?;
             if host.revision != revision {
                 return Err(HostsError::Conflict(host.revision));
             }
-            let Some(change) = self.change_by_plugin(&host, patch, plugin, By::Call(by)).await? else {
+            let Some(change) = self.change_by_plugin(&host, patch, plugin, caller).await? else {
                 return Ok(known_host(&host));
             };
             if by.run == Run::Dry {
@@ -90,15 +97,15 @@ impl Service {
             }
             match Arc::clone(&self).commit_by_plugin(host, change).await {
                 Ok(host) => return Ok(known_host(&host)),
-                Err(PatchRefused::Store(StoreError::Conflict)) => {}
+                Err(PatchRefused::Store(StoreError::Conflict)) => caller = By::Retry(by),
                 Err(refused) => return Err(refused.into()),
             }
         }
         Err(HostsError::Unavailable("others change this host all the time".to_owned()))
     }
 
-    /// What a patch makes of a host; none when nothing. Every change of a queue by a plugin is decided here: what is to be
-    /// asked before a queue changes is asked here, between the checks and the counting.
+    /// What a patch makes of a host; none when nothing. Every change of a queue by a plugin is decided here, so here the
+    /// others are asked whether it may change.
     pub(in crate::service) async fn change_by_plugin(
         &self,
         host: &Host,
@@ -118,29 +125,47 @@ impl Service {
         let now = self.clock.now();
         let edited = edit(host, &wanted.edit, Actor::Plugin(plugin.to_string()), now)?;
         let Some(states) = wanted.states else { return Ok(edited) };
-        let By::Call(by) = by else { return Err(Denied::BootOrder.into()) };
+        let (by, counts) = match by {
+            By::Call(by) => (by, true),
+            By::Retry(by) => (by, false),
+            By::Answer => return Err(Denied::BootOrder.into()),
+        };
         let (after, mut events) = edited.map_or_else(|| (host.clone(), Vec::new()), |edit| (edit.host, edit.events));
         let reinstall = by.grants.hosts.contains(&Grant::Reinstall);
-        let ordered = order(&after, &Order { to: states, name: wanted.order, reinstall }, plugin, now)?;
-        let Some(ordered) = ordered else {
-            return Ok((!events.is_empty()).then_some(Change { host: after, events, order: None }));
+        let ordered = |to: States| {
+            let wanted = Order { to, name: wanted.order.clone(), reinstall };
+            order(&after, &wanted, plugin, now).map_err(PatchRefused::from)
         };
-        if self.is_order(host, &ordered.host).await? {
+        let Some(mut change) = ordered(states.clone())? else {
+            let Some(name) = &wanted.order else {
+                return Ok((!events.is_empty()).then_some(Change { host: after, events, order: None }));
+            };
+            let spent = spend(&after, name, plugin, now);
+            events.extend(spent.events);
+            return Ok(Some(Change { host: spent.host, events, order: spent.order }));
+        };
+        let is_order = self.is_order(host, &states).await?;
+        // Asked last of all that can refuse without a trace, and before it counts.
+        let actor = Actor::Plugin(plugin.to_string());
+        if let MayBecome::Other { to, by } = self.may_become(host, &states, "plugin", &actor, by.run).await? {
+            let kept = || TransitionRefused { plugin: by, why: format!("keeps the states at {}", after.states) };
+            change = ordered(to)?.ok_or_else(kept)?;
+        }
+        if is_order && counts {
             self.count_order(plugin, by, host.id).await?;
         }
-        events.extend(ordered.events);
-        Ok(Some(Change { host: ordered.host, events, order: ordered.order }))
+        events.extend(change.events);
+        Ok(Some(Change { host: change.host, events, order: change.order }))
     }
 
-    /// Whether a changed queue leaves `finished` or writes a disk. Refuses states that nothing can boot.
-    async fn is_order(&self, before: &Host, after: &Host) -> Result<bool, PatchRefused> {
+    /// Whether a queue installs again or writes a disk. Refuses states that nothing can boot.
+    async fn is_order(&self, before: &Host, to: &States) -> Result<bool, PatchRefused> {
         let (catalogue, renderer) = (Arc::clone(&self.catalogue), Arc::clone(&self.renderer));
-        let leaves_finished = before.states.is_finished();
-        let after = after.clone();
+        let (again, to) = (before.may_be_installed() && !to.is_finished(), to.clone());
         // On a thread of its own: images and templates may be on a disk that hangs.
         let looking = tokio::task::spawn_blocking(move || {
-            check_states(&catalogue, &renderer, &after.states)?;
-            Ok(leaves_finished || !erased_by(&catalogue, &renderer, &after).is_empty())
+            check_states(&catalogue, &renderer, &to)?;
+            Ok(again || to.iter().any(|state| is_order(&catalogue, &renderer, state)))
         });
         looking.await.map_err(PatchRefused::Interrupted)?
     }
@@ -203,6 +228,7 @@ impl From<PatchRefused> for HostsError {
                 Self::Denied(text)
             }
             PatchRefused::Store(_)
+            | PatchRefused::Transition(_)
             | PatchRefused::Interrupted(_)
             | PatchRefused::Act(crate::service::HostsError::Store(_)) => Self::Unavailable(text),
             PatchRefused::Path(_)

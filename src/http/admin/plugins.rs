@@ -1,0 +1,180 @@
+//! `/api/v1/plugins…`
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::StatusCode;
+use futures_util::future::join_all;
+
+use crate::domain::{Actor, PluginName};
+use crate::hooks::{BreakerState, Hook, OnError, PluginStatus};
+use crate::service::{Installation, Installed, Member, Reach, Reload, Reloaded, RosterError, Service};
+use crate::store::Orders;
+use crate::wire::{
+    ApproveOrders, Approved, BreakerView, InstallPlugin, InstalledPlugin, JobView, KeptView, PluginDetail, ReachView,
+    ReloadedView,
+};
+
+use super::error::Refusal;
+use super::parse::{bad, document};
+use super::{Admin, Peer, Shared};
+
+type Answer<T> = Result<T, Refusal>;
+
+pub(super) async fn list(State(admin): Shared) -> Json<Vec<PluginDetail>> {
+    let members = admin.roster.members();
+    Json(join_all(members.into_iter().map(|member| detail(&admin.service, member))).await)
+}
+
+pub(super) async fn show(State(admin): Shared, Path(name): Path<String>) -> Answer<Json<PluginDetail>> {
+    Ok(Json(detail(&admin.service, member(&admin, &name)?).await))
+}
+
+pub(super) async fn reload_all(State(admin): Shared) -> Answer<Json<Vec<ReloadedView>>> {
+    Ok(Json(admin.roster.reload(None).await?.iter().map(reloaded).collect()))
+}
+
+pub(super) async fn reload(State(admin): Shared, Path(name): Path<String>) -> Answer<Json<Vec<ReloadedView>>> {
+    Ok(Json(admin.roster.reload(Some(name)).await?.iter().map(reloaded).collect()))
+}
+
+pub(super) async fn rollback(State(admin): Shared, Path(name): Path<String>) -> Answer<Json<PluginDetail>> {
+    let member = admin.roster.rollback(name).await?;
+    Ok(Json(detail(&admin.service, member).await))
+}
+
+pub(super) async fn disable(State(admin): Shared, Path(name): Path<String>) -> Answer<Json<PluginDetail>> {
+    let member = admin.roster.set_enabled(name, false).await?;
+    Ok(Json(detail(&admin.service, member).await))
+}
+
+pub(super) async fn enable(State(admin): Shared, Path(name): Path<String>) -> Answer<Json<PluginDetail>> {
+    let member = admin.roster.set_enabled(name, true).await?;
+    Ok(Json(detail(&admin.service, member).await))
+}
+
+pub(super) async fn install(
+    State(admin): Shared,
+    Path(name): Path<String>,
+    body: Bytes,
+) -> Answer<Json<InstalledPlugin>> {
+    let Installed { member, widened, narrowed, replaces } = admin.roster.install(installation(name, &body)?).await?;
+    Ok(Json(InstalledPlugin {
+        plugin: detail(&admin.service, member).await,
+        widened: widened.into_iter().map(reach).collect(),
+        narrowed: narrowed.into_iter().map(reach).collect(),
+        replaces,
+    }))
+}
+
+pub(super) async fn remove(State(admin): Shared, Path(name): Path<String>) -> Answer<StatusCode> {
+    admin.roster.remove(name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn approve(
+    State(admin): Shared,
+    Path(name): Path<String>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    body: Bytes,
+) -> Answer<Json<Approved>> {
+    let ApproveOrders { orders } = document(&body)?;
+    let plugin: PluginName = member(&admin, &name)?.name.parse().map_err(bad)?;
+    let by = match peer.actor() {
+        Actor::Operator(name) => name,
+        Actor::Machine | Actor::Server | Actor::Plugin(_) => "unknown".to_owned(),
+    };
+    Ok(Json(Approved { orders: admin.service.approve_orders(&plugin, orders, &by).await? }))
+}
+
+/// A binding as one line of JSON, then the component; without one, that of the plugin as it is bound.
+pub(super) fn installation(name: String, body: &[u8]) -> Answer<Installation> {
+    let (line, component) = match body.iter().position(|byte| *byte == b'\n') {
+        Some(end) => body.split_at_checked(end).ok_or_else(|| bad("the body is empty"))?,
+        None => (body, &[][..]),
+    };
+    let InstallPlugin { binding, widen, dry_run } = document(line)?;
+    let component = component.get(1..).filter(|bytes| !bytes.is_empty()).map(<[u8]>::to_vec);
+    Ok(Installation { name, binding, component, widen, dry_run })
+}
+
+fn member(admin: &Admin, name: &str) -> Answer<Member> {
+    let found = admin.roster.members().into_iter().find(|member| member.name == name);
+    found.ok_or_else(|| RosterError::NotFound { name: name.chars().take(80).collect(), meant: None }.into())
+}
+
+async fn detail(service: &Service, member: Member) -> PluginDetail {
+    let stopped = stopped(service, &member.name).await;
+    let (status, problem, version, origin, digest) = match member.status {
+        PluginStatus::Ready { version, origin, digest } => ("ok", None, Some(version), Some(origin), Some(digest)),
+        PluginStatus::Degraded { version, origin, digest, why } => {
+            ("degraded", Some(why), Some(version), Some(origin), Some(digest))
+        }
+        PluginStatus::Disabled => ("disabled", None, None, None, None),
+        PluginStatus::Unavailable { why, origin } => ("broken", Some(why), None, Some(origin), None),
+    };
+    PluginDetail {
+        name: member.name,
+        status: status.to_owned(),
+        problem,
+        version,
+        digest,
+        origin,
+        summary: member.about.summary,
+        file: member.file.map(|file| file.display().to_string()),
+        installed: member.installed,
+        rolled_back: member.rolled_back,
+        hooks: member.hooks.iter().map(Hook::to_string).collect(),
+        states: member.states,
+        selector: member.selector,
+        priority: member.priority,
+        on_error: match member.on_error {
+            OnError::Hold => "hold".to_owned(),
+            OnError::Skip => "skip".to_owned(),
+        },
+        config: member.config,
+        reach: member.reach.into_iter().map(reach).collect(),
+        jobs: member.about.jobs.into_iter().map(|job| JobView { name: job.name, period_s: job.period_s }).collect(),
+        breakers: member.breakers.into_iter().map(breaker).collect(),
+        history: member
+            .history
+            .into_iter()
+            .map(|kept| KeptView { digest: kept.digest, version: kept.version, at: kept.at })
+            .collect(),
+        stopped,
+    }
+}
+
+/// What a plugin stopped at that wanted more orders than it may give.
+async fn stopped(service: &Service, name: &str) -> Option<String> {
+    match service.orders_state(&name.parse().ok()?).await {
+        Ok(Orders::Stopped { most, .. }) => Some(format!("wanted more than {most} orders in one run")),
+        Ok(Orders::AsGranted | Orders::Approved { .. }) => None,
+        Err(error) => Some(format!("it is not known whether it was stopped: {error}")),
+    }
+}
+
+fn breaker((hook, state): (Hook, BreakerState)) -> BreakerView {
+    let (state, for_s, why) = match state {
+        BreakerState::Closed => ("closed", None, String::new()),
+        BreakerState::Open { for_s, why } => ("open", Some(for_s), why),
+        BreakerState::HalfOpen { why } => ("half-open", None, why),
+        BreakerState::OutOfOrder { why } => ("out-of-order", None, why),
+    };
+    BreakerView { hook: hook.to_string(), state: state.to_owned(), for_s, why }
+}
+
+fn reach(reach: Reach) -> ReachView {
+    ReachView { what: reach.what, meaning: reach.meaning }
+}
+
+fn reloaded(reloaded: &Reloaded) -> ReloadedView {
+    let change = match reloaded.change {
+        Reload::Unchanged => "unchanged",
+        Reload::Added => "added",
+        Reload::Changed => "changed",
+        Reload::Removed => "removed",
+        Reload::Failed => "failed",
+    };
+    ReloadedView { name: reloaded.name.clone(), change: change.to_owned() }
+}

@@ -1,0 +1,378 @@
+//! One plugin's place: from a binding to something that can be asked, whatever state its file is in.
+//!
+//! Invariant: what runs was allowed by the binding as it is written now. A broken file or configuration leaves the last
+//! component that worked in its place if the grants are the same, else one that works with the grants of now, else a stand-in
+//! that fails every call.
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+use tokio::task::spawn_blocking;
+
+use crate::config::{Digest, PluginBinding, PluginGrant};
+use crate::hooks::{About, Binding, Breakers, Hook, HookSet, Plugin, PluginStatus};
+use crate::plugin_host::{BrokenPlugin, Component, Interface, PluginHost, SecretText, egress::Rule};
+use crate::service::{Kept, Member};
+
+use super::library::{Library, Record, read_component};
+use super::reach::reach;
+
+/// How far back an earlier component is looked for.
+const FALL_BACKS: usize = 3;
+
+/// A bound plugin.
+#[derive(Clone)]
+pub(super) struct Slot {
+    pub(super) binding: PluginBinding,
+    /// Whether the binding was written by `kiwispray plugin install`.
+    pub(super) installed: bool,
+    pub(super) record: Record,
+    /// None while it is switched off.
+    pub(super) running: Option<Running>,
+    pub(super) status: PluginStatus,
+}
+
+/// Something that can be asked.
+#[derive(Clone)]
+pub(super) struct Running {
+    pub(super) plugin: Arc<dyn Plugin>,
+    pub(super) breakers: Arc<Breakers>,
+    /// What it was made of; none for a stand-in, which is never kept.
+    key: Option<Key>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Key {
+    /// None: the default plugin that is part of this program.
+    digest: Option<Digest>,
+    config: Value,
+    grant: PluginGrant,
+}
+
+/// What plugins are made with.
+pub(super) struct Workshop {
+    /// Or why there is none.
+    pub(super) host: Result<PluginHost, String>,
+    pub(super) library: Arc<Library>,
+    pub(super) plugins_dir: PathBuf,
+}
+
+/// A component's bytes.
+pub(super) struct Found {
+    origin: String,
+    pub(super) digest: Digest,
+    pub(super) bytes: Vec<u8>,
+}
+
+impl Found {
+    pub(super) fn of(origin: String, bytes: Vec<u8>) -> Self {
+        Self { origin, digest: Digest::of(&bytes), bytes }
+    }
+}
+
+impl Workshop {
+    /// Fills a slot, and keeps what runs in the old one if it is the same.
+    pub(super) async fn fill(
+        &self,
+        binding: PluginBinding,
+        installed: bool,
+        old: Option<Slot>,
+        now: Timestamp,
+    ) -> Slot {
+        let record = self.library.record(&binding.name);
+        if record.disabled {
+            return Slot { binding, installed, record, running: None, status: PluginStatus::Disabled };
+        }
+        let found = match self.find(&binding, &record).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return self.embedded(binding, record, old).await,
+            Err(why) => return self.fall_back(binding, installed, record, old, None, why).await,
+        };
+        let digest = found.digest;
+        let old = match old {
+            Some(Slot { running: Some(running), .. }) if running.key == Some(key(&binding, Some(digest))) => {
+                let status = running.plugin.status();
+                return Slot { binding, installed, record, running: Some(running), status };
+            }
+            old => old,
+        };
+        match self.make(&binding, &found).await {
+            Ok(running) => self.seat(binding, installed, record, running, found, now).await,
+            Err(why) => self.fall_back(binding, installed, record, old, Some(digest), why).await,
+        }
+    }
+
+    /// Gives a plugin that works its slot, and remembers it.
+    pub(super) async fn seat(
+        &self,
+        binding: PluginBinding,
+        installed: bool,
+        mut record: Record,
+        running: Running,
+        found: Found,
+        now: Timestamp,
+    ) -> Slot {
+        let status = running.plugin.status();
+        if record.rolled_back_to.is_none() {
+            let version = if let PluginStatus::Ready { version, .. } = &status { version.as_str() } else { "" };
+            if record.history.last().is_none_or(|last| last.digest != found.digest.to_string()) {
+                record.ran(&found.digest, version, now);
+            }
+        }
+        let (library, name, remembered) = (Arc::clone(&self.library), binding.name.clone(), record.clone());
+        let kept = spawn_blocking(move || {
+            library.keep(&found.digest, &found.bytes)?;
+            if library.record(&name) == remembered { Ok(()) } else { library.remember(&name, &remembered) }
+        });
+        if let Ok(Err(error)) = kept.await {
+            // It works all the same; only there is no way back to it.
+            tracing::error!(plugin = %binding.name, %error, "a component that works could not be kept");
+        }
+        Slot { binding, installed, record, running: Some(running), status }
+    }
+
+    /// Loads a component. The error continues the plugin's name.
+    pub(super) async fn make(&self, binding: &PluginBinding, found: &Found) -> Result<Running, String> {
+        let host = self.host.as_ref().map_err(Clone::clone)?;
+        let (http, signing) = egress(&binding.grant)?;
+        let component = Component {
+            http,
+            signing,
+            name: binding.name.to_string(),
+            origin: found.origin.clone(),
+            bytes: found.bytes.clone(),
+            imports: imports(&binding.grant),
+            grants: binding.grant.core(),
+            config: binding.config.clone(),
+            ..Component::default()
+        };
+        let plugin = host.load(component).await.map_err(|error| error.to_string())?;
+        Ok(Running { plugin, breakers: Arc::default(), key: Some(key(binding, Some(found.digest))) })
+    }
+
+    /// The component that a binding means; none for the default plugin that is part of this program.
+    async fn find(&self, binding: &PluginBinding, record: &Record) -> Result<Option<Found>, String> {
+        let (library, plugins_dir) = (Arc::clone(&self.library), self.plugins_dir.clone());
+        let (binding, back) = (binding.clone(), record.rolled_back_to());
+        let found = spawn_blocking(move || find(&binding, back, &library, &plugins_dir)).await;
+        found.map_err(|_| "could not be read: the server was interrupted".to_owned())?
+    }
+
+    /// The default plugin that is part of this program.
+    async fn embedded(&self, binding: PluginBinding, record: Record, old: Option<Slot>) -> Slot {
+        let wanted = Key { digest: None, config: binding.config.clone(), grant: binding.grant.clone() };
+        let running = match (old.and_then(|old| old.running), &self.host) {
+            (Some(running), _) if running.key.as_ref() == Some(&wanted) => running,
+            (_, Ok(host)) => {
+                let plugin = host.load_default(None, binding.config.clone()).await;
+                let key = plugin.status().is_ready().then_some(wanted);
+                Running { plugin, breakers: Arc::default(), key }
+            }
+            (_, Err(why)) => stand_in(&binding, "built in", why),
+        };
+        let status = running.plugin.status();
+        Slot { binding, installed: false, record, running: Some(running), status }
+    }
+
+    /// The last component that worked, or a stand-in.
+    async fn fall_back(
+        &self,
+        binding: PluginBinding,
+        installed: bool,
+        record: Record,
+        old: Option<Slot>,
+        broken: Option<Digest>,
+        why: String,
+    ) -> Slot {
+        tracing::error!(plugin = %binding.name, why, "a plugin could not be loaded");
+        let may = |digest: &Digest| binding.digest.is_none_or(|pinned| pinned == *digest);
+        let runs = old.and_then(|old| old.running).filter(|running| {
+            let key = running.key.as_ref();
+            key.is_some_and(|key| key.grant == binding.grant && key.digest.as_ref().is_some_and(may))
+        });
+        if let Some(running) = runs {
+            let status = degraded(&running, &why);
+            return Slot { binding, installed, record, running: Some(running), status };
+        }
+        let earlier = record.history.iter().rev().filter_map(|ran| ran.digest.parse::<Digest>().ok());
+        for digest in earlier.filter(|digest| Some(*digest) != broken && may(digest)).take(FALL_BACKS) {
+            let (library, path) = (Arc::clone(&self.library), self.library.path(&digest));
+            let Ok(Ok(bytes)) = spawn_blocking(move || library.component(&digest)).await else { continue };
+            if let Ok(running) = self.make(&binding, &Found { origin: path.display().to_string(), digest, bytes }).await
+            {
+                let status = degraded(&running, &why);
+                return Slot { binding, installed, record, running: Some(running), status };
+            }
+        }
+        let origin = binding.component.as_ref().map_or_else(|| binding.file.clone(), Clone::clone);
+        let running = stand_in(&binding, &origin.display().to_string(), &why);
+        let status = running.plugin.status();
+        Slot { binding, installed, record, running: Some(running), status }
+    }
+}
+
+impl Slot {
+    /// As the chain asks it; none while it is switched off.
+    pub(super) fn bound(&self) -> Option<Binding> {
+        let running = self.running.as_ref()?;
+        let binding = &self.binding;
+        Some(Binding {
+            plugin: Arc::clone(&running.plugin),
+            hooks: binding.hooks.clone(),
+            priority: binding.priority,
+            states: binding.states.clone(),
+            selector: binding.selector.clone(),
+            events: binding.events.clone(),
+            on_error: binding.on_error,
+            grants: binding.grant.hosts.clone(),
+            breakers: Arc::clone(&running.breakers),
+        })
+    }
+
+    /// The digest of the component that runs.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        self.running.as_ref()?.key.as_ref()?.digest
+    }
+
+    /// The hooks that it is asked in.
+    pub(super) fn hooks(&self) -> HookSet {
+        let exported = self.running.as_ref().map(|running| running.plugin.hooks());
+        match (exported, &self.binding.hooks) {
+            (Some(exported), Some(bound)) => exported.intersection(bound).copied().collect(),
+            (Some(exported), None) => exported,
+            (None, bound) => bound.clone().unwrap_or_default(),
+        }
+    }
+
+    /// As people see it.
+    pub(super) fn member(&self, now: std::time::Instant) -> Member {
+        let binding = &self.binding;
+        let hooks = self.hooks();
+        let running = self.running.as_ref();
+        let history = self.record.history.iter();
+        let is_configured = !binding.file.as_os_str().is_empty();
+        Member {
+            name: binding.name.to_string(),
+            status: self.status.clone(),
+            about: running.map_or_else(About::default, |running| running.plugin.about()),
+            file: is_configured.then(|| binding.file.clone()),
+            installed: self.installed,
+            states: binding.states.clone().into(),
+            selector: Map::from_iter(binding.selector_text.iter().cloned()),
+            priority: binding.priority,
+            on_error: binding.on_error,
+            config: binding.config.clone(),
+            reach: reach(binding, &hooks),
+            hooks: hooks.into_iter().collect(),
+            breakers: running.map(|running| running.breakers.states(now)).unwrap_or_default(),
+            rolled_back: self.record.rolled_back_to.is_some(),
+            history: history
+                .map(|ran| Kept { digest: ran.digest.clone(), version: ran.version.clone(), at: ran.at })
+                .collect(),
+        }
+    }
+}
+
+fn key(binding: &PluginBinding, digest: Option<Digest>) -> Key {
+    Key { digest, config: binding.config.clone(), grant: binding.grant.clone() }
+}
+
+/// Where to look, in this order: what an operator went back to, the file that the binding names, the component that was
+/// installed, the plugins folder.
+fn find(
+    binding: &PluginBinding,
+    back: Option<Digest>,
+    library: &Library,
+    plugins_dir: &Path,
+) -> Result<Option<Found>, String> {
+    let installed = |digest: &Digest| {
+        let path = library.path(digest).display().to_string();
+        let bytes = library.component(digest).map_err(|error| format!("has no component: {path}: {error}"))?;
+        Ok(Some(Found { origin: path, digest: *digest, bytes }))
+    };
+    if let Some(digest) = back {
+        return installed(&digest);
+    }
+    let name = &binding.name;
+    let by_name =
+        [plugins_dir.join(name.as_str()).join(format!("{name}.wasm")), plugins_dir.join(format!("{name}.wasm"))];
+    let paths = match (&binding.component, &binding.digest) {
+        (Some(path), _) => vec![path.clone()],
+        (None, Some(digest)) if library.path(digest).exists() => return installed(digest),
+        (None, _) => by_name.to_vec(),
+    };
+    for path in &paths {
+        let found = match read_component(path) {
+            Ok(bytes) => Found::of(path.display().to_string(), bytes),
+            Err(error) if is_missing(&error) => continue,
+            Err(error) => return Err(format!("cannot be read: {}: {error}", path.display())),
+        };
+        return match binding.digest.filter(|pinned| *pinned != found.digest) {
+            None => Ok(Some(found)),
+            Some(pinned) => Err(format!(
+                "is not the component that was pinned: {} is {}, and {} says {pinned}",
+                path.display(),
+                found.digest,
+                binding.file.display()
+            )),
+        };
+    }
+    if name.is_default() {
+        return Ok(None);
+    }
+    let paths: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    Err(format!("has no component: there is no {}", paths.join(" and no ")))
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+/// The interfaces that a grant opens.
+fn imports(grant: &PluginGrant) -> BTreeSet<Interface> {
+    let opens = [
+        (Interface::Catalog, grant.catalog),
+        (Interface::Hosts, !grant.hosts.is_empty()),
+        (Interface::Kv, grant.kv),
+        (Interface::Http, !grant.http.is_empty()),
+        (Interface::Signing, !grant.signing.is_empty()),
+    ];
+    opens.into_iter().filter(|(_, is_granted)| *is_granted).map(|(interface, _)| interface).collect()
+}
+
+/// What it may reach, and what it may sign with. The error continues the plugin's name.
+fn egress(grant: &PluginGrant) -> Result<(Vec<Rule>, BTreeMap<String, SecretText>), String> {
+    let mut rules = Vec::new();
+    for rule in &grant.http {
+        let read = toml::Value::Table(rule.clone()).try_into::<Rule>();
+        let url = rule.get("url").and_then(toml::Value::as_str).unwrap_or("no url");
+        rules.push(read.map_err(|error| format!("has a wrong grant http ({url}): {}", error.message()))?);
+    }
+    let read = toml::Value::Table(grant.signing.clone()).try_into::<BTreeMap<String, SecretText>>();
+    Ok((rules, read.map_err(|error| format!("has a wrong grant signing: {}", error.message()))?))
+}
+
+/// The running component's status, with what is wrong with the one that should run.
+fn degraded(running: &Running, why: &str) -> PluginStatus {
+    match running.plugin.status() {
+        PluginStatus::Ready { version, origin, digest } | PluginStatus::Degraded { version, origin, digest, .. } => {
+            PluginStatus::Degraded { version, origin, digest, why: why.to_owned() }
+        }
+        other @ (PluginStatus::Unavailable { .. } | PluginStatus::Disabled) => other,
+    }
+}
+
+/// Fails every call in the hooks that the plugin is bound to; of one whose hooks nobody knows, in all that decide.
+fn stand_in(binding: &PluginBinding, origin: &str, why: &str) -> Running {
+    let deciding = || Hook::ALL.into_iter().filter(|hook| hook.is_decision()).collect();
+    let hooks = match &binding.hooks {
+        Some(hooks) => hooks.clone(),
+        // It was never asked in others, and changes of hosts must not hang on it.
+        None if binding.name.is_default() => HookSet::from([Hook::Boot, Hook::Discovery]),
+        None => deciding(),
+    };
+    let plugin = BrokenPlugin::new(binding.name.as_str(), origin, hooks, &why);
+    Running { plugin, breakers: Arc::default(), key: None }
+}

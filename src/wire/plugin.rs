@@ -1,0 +1,178 @@
+//! Plugins on the wire.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A bound plugin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginDetail {
+    /// Its instance name.
+    pub name: String,
+    /// `ok`, `degraded` (an earlier component runs), `disabled` or `broken`.
+    pub status: String,
+    /// What is wrong; absent when nothing is.
+    pub problem: Option<String>,
+    /// The version that the running component told.
+    pub version: Option<String>,
+    /// The running component: `sha256:<hex>`.
+    pub digest: Option<String>,
+    /// Where it comes from.
+    pub origin: Option<String>,
+    /// What it is for, in its words.
+    pub summary: String,
+    /// Where its binding is written.
+    pub file: Option<String>,
+    /// Whether `kiwispray plugin install` brought it.
+    pub installed: bool,
+    /// Whether it was put back to an earlier component.
+    pub rolled_back: bool,
+    /// The hooks it is asked in.
+    pub hooks: Vec<String>,
+    /// For hosts in which states; `*` for all but `finished`.
+    pub states: Vec<String>,
+    /// For which hosts.
+    #[serde(rename = "where")]
+    pub selector: Map<String, Value>,
+    /// Low first.
+    pub priority: i32,
+    /// `hold` or `skip`.
+    pub on_error: String,
+    /// What it is told.
+    pub config: Value,
+    /// What it may do.
+    pub reach: Vec<ReachView>,
+    /// Jobs that it runs now and then.
+    pub jobs: Vec<JobView>,
+    /// Hooks in which it is not asked for a while, as it broke again and again.
+    pub breakers: Vec<BreakerView>,
+    /// Components that ran, newest last.
+    pub history: Vec<KeptView>,
+    /// Orders that it stopped at and that wait for an approval; absent when there are none.
+    pub stopped: Option<String>,
+}
+
+/// One thing that a plugin may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReachView {
+    /// As it is granted.
+    pub what: String,
+    /// What that means, in a sentence.
+    pub meaning: String,
+}
+
+/// A job of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobView {
+    /// Its name.
+    pub name: String,
+    /// How often it runs, in seconds.
+    pub period_s: u32,
+}
+
+/// A hook in which a plugin is not asked as usual.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakerView {
+    /// The hook.
+    pub hook: String,
+    /// `open`, `half-open` or `out-of-order`.
+    pub state: String,
+    /// Seconds until it is tried again, when that is known.
+    pub for_s: Option<u64>,
+    /// Its last fault.
+    pub why: String,
+}
+
+/// A component that ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptView {
+    /// `sha256:<hex>`
+    pub digest: String,
+    /// The version it told.
+    pub version: String,
+    /// When it was loaded.
+    pub at: Timestamp,
+}
+
+/// What became of a plugin when everything was read again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadedView {
+    /// Its name.
+    pub name: String,
+    /// `unchanged`, `added`, `changed`, `removed` or `failed`.
+    pub change: String,
+}
+
+/// A plugin to be installed: the first line of the request's body, as JSON; the component follows after its newline.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct InstallPlugin {
+    /// The binding, as in a `[[plugin]]` of the configuration.
+    pub binding: Map<String, Value>,
+    /// Whether it may be allowed more than the one it replaces.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub widen: bool,
+    /// Say what would change, and change nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// A plugin that was installed, or would be.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InstalledPlugin {
+    /// The plugin as it is now, or would be.
+    pub plugin: PluginDetail,
+    /// What it may do that the one it replaces may not; everything, if it replaces none.
+    pub widened: Vec<ReachView>,
+    /// What the one it replaces may do and it may not.
+    pub narrowed: Vec<ReachView>,
+    /// The component that it replaces.
+    pub replaces: Option<String>,
+}
+
+/// How many orders a stopped plugin may give.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApproveOrders {
+    /// So many; absent: those that it stopped at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orders: Option<u32>,
+}
+
+/// Orders that were approved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    /// How many.
+    pub orders: u32,
+}
+
+/// A line of a rehearsal: first how many hosts there are, then one for each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RehearsalLine {
+    /// The hosts that will be asked about, as far as is known.
+    Hosts(u64),
+    /// One host.
+    Host(RehearsedView),
+    /// That was all.
+    End,
+}
+
+/// What a host would be answered now, and with the plugin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RehearsedView {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub hostname: Option<String>,
+    /// Its current state.
+    pub state: String,
+    /// What it would be answered as plugins are bound now.
+    pub before: String,
+    /// What it would be answered with the new one; the same as `before` when there is no new one.
+    pub after: String,
+    /// Which failure of a plugin decided, or was passed over.
+    pub error: Option<String>,
+    /// How long the plugins took, in microseconds.
+    pub took_us: u64,
+}
