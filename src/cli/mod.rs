@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 36] = [
+        let paths: [&[&str]; 40] = [
             &[],
             &["deploy"],
             &["host"],
@@ -205,6 +205,10 @@ mod tests {
             &["plugin", "disable"],
             &["plugin", "enable"],
             &["plugin", "approve"],
+            &["plugin", "dead-letters"],
+            &["plugin", "dead-letters", "replay"],
+            &["plugin", "run"],
+            &["plugin", "kv"],
             &["dnsmasq", "config"],
         ];
         let helps = paths.map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path)));

@@ -3,6 +3,7 @@
 mod binding;
 mod build;
 mod check;
+mod inside;
 mod install;
 mod new;
 mod operate;
@@ -67,6 +68,12 @@ pub(crate) enum PluginCommand {
     },
     /// Let a plugin order again that stopped as it wanted too many orders in one run
     Approve(operate::Approve),
+    /// List events that a plugin could not be told of, tell it again, or drop them
+    DeadLetters(inside::DeadLetters),
+    /// Run a plugin's job now
+    Run(inside::RunArgs),
+    /// Show what a plugin stores
+    Kv(inside::Kv),
 }
 
 impl PluginCommand {
@@ -87,6 +94,9 @@ impl PluginCommand {
             Self::Disable { name } => operate::disable(context, &name).await,
             Self::Enable { name } => operate::enable(context, &name).await,
             Self::Approve(approve) => approve.run(context).await,
+            Self::DeadLetters(letters) => letters.run(context).await,
+            Self::Run(run) => run.run(context).await,
+            Self::Kv(kv) => kv.run(context).await,
         }
     }
 }
