@@ -4,7 +4,7 @@
 //! median over rounds of a round's mean.
 mod bare;
 #[path = "../../tests/support/guest.rs"]
-#[allow(dead_code, reason = "of the tests' guests one is measured")]
+#[allow(dead_code, clippy::unwrap_used, reason = "it belongs to the tests, and of its guests one is measured")]
 mod guest;
 
 use std::fs;
@@ -22,7 +22,7 @@ use kiwispray::hooks::{
     Binding, BootAnswer, BootRequest, Call, Capabilities, CapabilityError, Grants, Hooks, KnownHost, Plugin, Run,
 };
 use kiwispray::plugin_host::{Component, Interface, PluginHost};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use bare::Bare;
 
@@ -174,10 +174,7 @@ async fn load_many(arguments: &Arguments, component: &[u8]) -> Result<Duration> 
 fn request() -> BootRequest {
     let metadata =
         json!({ "site": "fra1", "rack": 7, "role": "web", "owner": { "team": "platform", "mail": "a@example.org" } });
-    let metadata = match metadata {
-        Value::Object(metadata) => metadata,
-        _ => Map::new(),
-    };
+    let metadata = metadata.as_object().cloned().unwrap_or_default();
     let fact = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     BootRequest {
         host: KnownHost {

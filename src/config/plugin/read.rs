@@ -197,9 +197,9 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, table: &Table, key: &str) -> Option<String> {
-        match table.get(key)? {
-            Value::String(text) => Some(text.clone()),
-            _ => self.default_for(key, "a text is expected"),
+        match table.get(key)?.as_str() {
+            Some(text) => Some(text.to_owned()),
+            None => self.default_for(key, "a text is expected"),
         }
     }
 
