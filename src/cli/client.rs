@@ -47,6 +47,8 @@ pub(crate) struct Selection {
 impl Client {
     /// A client of this server. Connects with the first request.
     pub(crate) fn new(server: Server) -> Result<Self> {
+        // reqwest wants a provider of TLS even for a socket. Refused only if there is one already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder().no_proxy();
         let (builder, base) = match &server {
             Server::Unix(path) => (builder.unix_socket(path.as_path()), "http://kiwispray".to_owned()),

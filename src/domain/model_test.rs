@@ -30,6 +30,8 @@ enum Step_ {
     Fail { which: usize },
     /// An operator sets the queue.
     Set { states: &'static str, reinstall: bool, abort: bool },
+    /// A plugin sets the queue, perhaps under a name.
+    Order { states: &'static str, name: Option<&'static str>, reinstall: bool },
     /// An operator orders the step anew.
     Retry { abort: bool },
     /// An operator declares the step done.
@@ -57,6 +59,8 @@ fn steps() -> impl Strategy<Value = Vec<Step_>> {
         1 => Just(Verdict::Hold),
     ];
     let states = prop_oneof![Just("new"), Just("finished"), Just("image1"), Just("wipe,image1"), Just("discover,new")];
+    let ordered = prop_oneof![Just("new"), Just("finished"), Just("image1"), Just("wipe,image1")];
+    let name = prop::option::of(prop_oneof![Just("CHG1"), Just("CHG2")]);
     let which = 0usize..8;
     let step = prop_oneof![
         6 => (verdict, 0u8..2).prop_map(|(verdict, from)| Step_::Boot { verdict, from }),
@@ -66,6 +70,7 @@ fn steps() -> impl Strategy<Value = Vec<Step_>> {
         2 => which.clone().prop_map(|which| Step_::FinishHeld { which }),
         1 => which.clone().prop_map(|which| Step_::Fail { which }),
         2 => (states, any::<bool>(), any::<bool>()).prop_map(|(states, reinstall, abort)| Step_::Set { states, reinstall, abort }),
+        2 => (ordered, name, any::<bool>()).prop_map(|(states, name, reinstall)| Step_::Order { states, name, reinstall }),
         1 => any::<bool>().prop_map(|abort| Step_::Retry { abort }),
         1 => Just(Step_::OperatorFinish),
         1 => which.prop_map(|which| Step_::CrashBeforeCommit { which }),
@@ -91,6 +96,8 @@ struct World {
     done: Vec<Step>,
     /// Attempts begun at each order.
     begun: Vec<Step>,
+    /// Names of orders that were carried out, as the store remembers them.
+    spent: Vec<OrderName>,
 }
 
 impl World {
@@ -105,12 +112,20 @@ impl World {
         };
         let now = Timestamp::UNIX_EPOCH;
         let host = register(HostId::new(1), registration, Actor::Machine, now).host;
-        Self { host, now, given: Vec::new(), delivered: Vec::new(), done: Vec::new(), begun: Vec::new() }
+        Self {
+            host,
+            now,
+            given: Vec::new(),
+            delivered: Vec::new(),
+            done: Vec::new(),
+            begun: Vec::new(),
+            spent: Vec::new(),
+        }
     }
 
     /// Commits a change, and checks what holds for every one of them.
     fn commit(&mut self, change: Change) {
-        let Change { host, events, order: _ } = change;
+        let Change { host, events, order } = change;
         assert!(!events.is_empty(), "every change is explained");
         let numbers: Vec<u64> = events.iter().map(|event| event.seq).collect();
         let expected: Vec<u64> = (self.host.event_count + 1..=host.event_count).collect();
@@ -125,6 +140,12 @@ impl World {
         if self.host.states.is_finished() && !host.states.is_finished() {
             let wished = events.iter().any(|e| matches!(e.kind, EventKind::StatesSet { reinstall: true, .. }));
             assert!(wished, "only the spoken wish to reinstall leads out of finished");
+            let by_plugin = events.iter().any(|event| matches!(event.actor, Actor::Plugin(_)));
+            assert!(!by_plugin || order.is_some(), "a plugin's order for a finished host has a name");
+        }
+        if let Some(name) = order {
+            assert!(!self.spent.contains(&name), "a wish is carried out once");
+            self.spent.push(name);
         }
         self.host = host;
     }
@@ -271,6 +292,30 @@ impl World {
         }
     }
 
+    fn order(&mut self, states: &str, name: Option<&str>, reinstall: bool) {
+        let to: States = states.parse().unwrap();
+        let name: Option<OrderName> = name.map(|name| name.parse().unwrap());
+        // The store refuses what was carried out before; nothing comes of it.
+        if name.as_ref().is_some_and(|name| self.spent.contains(name)) {
+            return;
+        }
+        let wanted = Order { to: to.clone(), name: name.clone(), reinstall };
+        let again = self.host.may_be_installed() && !to.is_finished();
+        match order(&self.host, &wanted, &"cmdb".parse().unwrap(), self.now) {
+            Ok(None) => assert_eq!(self.host.states, to, "the same queue is no order"),
+            Ok(Some(change)) => {
+                assert!(!again || (reinstall && name.is_some()));
+                assert!(!self.host.is_attempt_open(), "a plugin gives up no attempt");
+                assert_eq!(change.order, name, "the name is committed with the order");
+                self.commit(change);
+                assert_eq!(self.host.states, to);
+            }
+            Err(OrderRefused::Finished(_)) => assert!(again && !reinstall),
+            Err(OrderRefused::Nameless(_)) => assert!(again && name.is_none()),
+            Err(OrderRefused::AttemptRunning(_)) => assert!(self.host.is_attempt_open()),
+        }
+    }
+
     fn happen(&mut self, step: &Step_) {
         self.now += 1.second();
         let pick = |which: usize, given: &[Given]| given.iter().rev().nth(which % given.len().max(1)).cloned();
@@ -282,6 +327,7 @@ impl World {
             Step_::FinishHeld { which } => drop(pick(*which, &self.given).map(|given| self.finish_held(&given))),
             Step_::Fail { which } => drop(pick(*which, &self.given).map(|given| self.fail(&given))),
             Step_::Set { states, reinstall, abort } => self.set(states, *reinstall, *abort),
+            Step_::Order { states, name, reinstall } => self.order(states, *name, *reinstall),
             Step_::Retry { abort } => {
                 let is_built_in = self.host.states.current().is_built_in();
                 match retry(&self.host, *abort, Actor::Operator("root".to_owned()), self.now) {

@@ -31,6 +31,16 @@ pub trait Plugin: Send + Sync {
         About::default()
     }
 
+    /// Records its next calls, so many, for its author to replay. What was recorded before is forgotten.
+    fn record(&self, calls: u32) {
+        let _ = calls;
+    }
+
+    /// What was recorded, oldest first, each a document that `kiwispray plugin replay` takes.
+    fn recorded(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
     /// Hook `boot`: what a host boots now.
     fn decide<'a>(&'a self, _call: &'a Call, _request: &'a BootRequest) -> BoxFuture<'a, Reply<BootDecision>> {
         not_exported(Hook::Boot)

@@ -42,7 +42,7 @@ pub(super) async fn describe(
     let describe = sandbox.run(state(name), pre, move |store, instance| {
         async move { about.load(&mut *store, &instance)?.call_describe(store).await }.boxed()
     });
-    let description = describe.await.0.map_err(LoadError::About)?;
+    let description = describe.await.result.map_err(LoadError::About)?;
     read(description).map_err(LoadError::BadDescription)
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn check_config(
     let check = sandbox.run(state(name), pre, move |store, instance| {
         async move { about.load(&mut *store, &instance)?.call_check_config(store, &config).await }.boxed()
     });
-    let problems = check.await.0.map_err(LoadError::About)?;
+    let problems = check.await.result.map_err(LoadError::About)?;
     if problems.is_empty() {
         return Ok(());
     }

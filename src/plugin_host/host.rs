@@ -9,11 +9,13 @@ use serde_json::Value;
 
 use super::broken::BrokenPlugin;
 use super::cache::CodeCache;
+use super::deck::Recorder;
 use super::egress::{Egress, EgressError, Outside, Rule, Script};
 use super::engine::{Allocation, EngineError, WasmEngine};
 use super::journal::{Journal, LogLine};
 use super::load::{COMPONENT_MAX_BYTES, Interface, LoadError, load};
 use super::plugin::WasmPlugin;
+use super::recording::{Recording, Replayed};
 use super::sandbox::Sandbox;
 use super::secret::SecretText;
 use super::signing::Keys;
@@ -162,6 +164,28 @@ impl PluginHost {
     /// # Errors
     /// Why it is not used.
     pub async fn load(&self, component: Component) -> Result<Arc<dyn Plugin>, LoadError> {
+        Ok(Arc::new(self.load_component(component).await?))
+    }
+
+    /// Runs a recorded call again with a component: every question is answered from the recording, and nothing is reached.
+    ///
+    /// # Errors
+    /// Why the component, or the recording, cannot be used.
+    pub async fn replay(&self, bytes: Vec<u8>, recording: &Recording) -> Result<Replayed, LoadError> {
+        let component = Component {
+            name: recording.plugin.clone(),
+            origin: "replay".to_owned(),
+            bytes,
+            imports: Interface::ALL.into(),
+            grants: Grants::default(),
+            http: Vec::new(),
+            signing: BTreeMap::new(),
+            config: serde_json::from_str(&recording.config).map_err(|error| LoadError::Config(error.to_string()))?,
+        };
+        self.load_component(component).await?.replay(recording).await.map_err(LoadError::Recording)
+    }
+
+    async fn load_component(&self, component: Component) -> Result<WasmPlugin, LoadError> {
         let name: Arc<str> = component.name.into();
         let config: Arc<str> = component.config.to_string().into();
         let (rules, secrets, outside) = (component.http, component.signing, Arc::clone(&self.outside));
@@ -171,7 +195,7 @@ impl PluginHost {
         let loaded =
             load(&self.sandbox, self.cache.as_ref(), &name, component.bytes, &component.imports, &config).await?;
         tracing::info!(plugin = &*name, origin = component.origin, version = ?loaded.version, "plugin loaded");
-        Ok(Arc::new(WasmPlugin {
+        Ok(WasmPlugin {
             journal: self.journal(&name),
             name,
             origin: component.origin,
@@ -179,10 +203,11 @@ impl PluginHost {
             grants: Arc::new(component.grants),
             egress: Arc::new(egress),
             keys: Arc::new(keys),
+            recorder: Recorder::default(),
             loaded,
             sandbox: self.sandbox.clone(),
             capabilities: Arc::clone(&self.capabilities),
-        }))
+        })
     }
 }
 

@@ -101,6 +101,9 @@ pub enum LoadError {
     /// What it says about itself is no description.
     #[error("describes itself badly: {0}")]
     BadDescription(String),
+    /// What was recorded cannot be replayed.
+    #[error("cannot be replayed: {0}")]
+    Recording(String),
     /// Its configuration is wrong.
     #[error("has a wrong configuration: {0}")]
     Config(String),
@@ -265,7 +268,7 @@ async fn check_exports(
         // The outer result is about running it, the inner one about its types.
         async move { Ok(exports.check(store, &instance)) }.boxed()
     });
-    check.await.0.map_err(LoadError::About)?.map_err(other_contract)
+    check.await.result.map_err(LoadError::About)?.map_err(other_contract)
 }
 
 fn sha256(bytes: &[u8]) -> String {

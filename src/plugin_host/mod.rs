@@ -7,12 +7,14 @@
 //!
 //! In reading order: `engine` compiles and keeps the clock, `sandbox` is one call, `imports` is what guests may ask, `load` and
 //! `about` turn a file into something callable, `schema` holds configurations to what it says, `convert` translates, `plugin`
-//! is what the core calls (`broken` where there is nothing to call), `recording` is a call as data, `host` is the way in.
+//! is what the core calls (`broken` where there is nothing to call), `recording` is a call as data
+//! and `deck` what writes it down and plays it, `host` is the way in.
 mod about;
 mod broken;
 mod cache;
 mod contract;
 mod convert;
+mod deck;
 pub mod egress;
 mod engine;
 mod host;
@@ -31,6 +33,6 @@ pub use engine::{Allocation, EngineError};
 pub use host::{Component, PluginHost};
 pub use journal::{LogLevel, LogLine};
 pub use load::{Interface, LoadError};
-pub use recording::{Diverged, ImportCall, RECORDING_FORMAT, RecordedAnswer, RecordedCall, Recording, Tape};
+pub use recording::{Diverged, ImportCall, RECORDING_FORMAT, RecordedAnswer, RecordedCall, Recording, Replayed, Tape};
 pub use schema::{BadSchema, SchemaProblem, schema_problems};
 pub use secret::{SecretError, SecretText};

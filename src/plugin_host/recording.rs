@@ -10,8 +10,8 @@ use serde_json::Value;
 /// The version of the file's format. Another one is refused.
 pub const RECORDING_FORMAT: u32 = 1;
 
-/// One recorded call. Values are the contract's own, written as JSON: records are objects with `kebab-case` keys, variants
-/// `{"case": value}` or `"case"`, bytes arrays of numbers, documents of type `json` the text that went over.
+/// One recorded call. Values are the contract's own, written as JSON: records are objects with `snake_case` keys, variants
+/// `{"Case": value}` or `"Case"`, bytes arrays of numbers, documents of type `json` the text that went over.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Recording {
@@ -59,7 +59,7 @@ pub struct ImportCall {
     pub import: String,
     /// What it was given, as an array.
     pub arguments: Value,
-    /// What it answered; `null` if the function answers nothing. A `result` is `{"ok": …}` or `{"err": …}`.
+    /// What it answered; `null` if the function answers nothing. A `result` is `{"Ok": …}` or `{"Err": …}`.
     pub answer: Value,
 }
 
@@ -67,7 +67,7 @@ pub struct ImportCall {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecordedAnswer {
-    /// The plugin answered: the contract's `result`, `{"ok": …}` or `{"err": …}`.
+    /// The plugin answered: the contract's `result`, `{"Ok": …}` or `{"Err": …}`.
     Answered(Value),
     /// The call broke: it trapped, took too long, wanted too much. Class and text of the fault.
     Broke {
@@ -76,6 +76,35 @@ pub enum RecordedAnswer {
         /// What happened.
         text: String,
     },
+}
+
+/// What came of a replay.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replayed {
+    /// How the call ended this time.
+    pub answer: RecordedAnswer,
+    /// Where its questions were not those that were recorded.
+    pub diverged: Option<Diverged>,
+    /// What the plugin noted this time.
+    pub notes: Vec<String>,
+}
+
+impl Replayed {
+    /// Where it is not what was recorded, byte for byte. Empty: it is the same.
+    #[must_use]
+    pub fn differences(&self, recording: &Recording) -> Vec<String> {
+        let was_cut_short = matches!(&recording.answer, RecordedAnswer::Broke { class, .. } if class == "timeout");
+        // What was asked last, the recording does not have: the call ended before it was answered.
+        if was_cut_short && matches!(self.diverged, None | Some(Diverged::More { .. })) {
+            return Vec::new();
+        }
+        let diverged = self.diverged.iter().map(ToString::to_string);
+        let said = |answer: &RecordedAnswer| serde_json::to_string(answer).unwrap_or_default();
+        let (now, then) = (said(&self.answer), said(&recording.answer));
+        // A call that was ended for another question has no answer of its own.
+        let other = (self.diverged.is_none() && now != then).then(|| format!("it answers {now}; recorded was {then}"));
+        diverged.chain(other).collect()
+    }
 }
 
 /// Plays the recorded answers back, in order, to a component that is run again.

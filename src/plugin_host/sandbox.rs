@@ -8,6 +8,7 @@ use tokio::time::timeout_at;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline};
 
+use super::deck::Deck;
 use super::egress::Egress;
 use super::engine::{CALLS_MAX, MEMORY_MAX_BYTES, TABLE_MAX_ELEMENTS, WasmEngine};
 use super::journal::Journal;
@@ -70,9 +71,18 @@ pub(super) struct CallState {
     pub(super) panic: Option<String>,
     /// Where its lines go, besides the log. None while the plugin is being loaded.
     pub(super) journal: Option<Arc<Journal>>,
+    /// What becomes of its questions beside their answers.
+    pub(super) deck: Deck,
     memory: MemorySum,
     imports: u32,
     import_bytes: usize,
+}
+
+/// What is left of a call.
+pub(super) struct Ended<T> {
+    pub(super) result: Result<T, HookError>,
+    pub(super) notes: Vec<String>,
+    pub(super) deck: Deck,
 }
 
 /// Why the host ended a call.
@@ -102,13 +112,14 @@ impl Sandbox {
         state: CallState,
         pre: &InstancePre<CallState>,
         guest: impl for<'s> FnOnce(&'s mut Store<CallState>, Instance) -> BoxFuture<'s, wasmtime::Result<T>>,
-    ) -> (Result<T, HookError>, Vec<String>) {
+    ) -> Ended<T> {
         let budget = state.call.budget;
         let ends = state.ends;
         let late = HookError::Timeout { budget };
         let in_background = state.hook().is_some_and(|hook| !hook.is_decision());
         let Ok(places) = timeout_at(ends.into(), self.place(in_background)).await else {
-            return (Err(HookError::Unavailable("too many plugin calls at once".to_owned())), Vec::new());
+            let result = Err(HookError::Unavailable("too many plugin calls at once".to_owned()));
+            return Ended { result, notes: Vec::new(), deck: Deck::Off };
         };
         let mut store = Store::new(&self.engine.engine, state);
         store.limiter(|state| &mut state.memory);
@@ -130,7 +141,7 @@ impl Sandbox {
             Ok(result) => result.map_err(|error| classify(&error, &state)),
             Err(_) => Err(late),
         };
-        (result, state.notes)
+        Ended { result, notes: state.notes, deck: state.deck }
     }
 
     /// Waits for a place to run.
@@ -154,6 +165,7 @@ impl CallState {
             log_lines: 0,
             panic: None,
             journal: None,
+            deck: Deck::Off,
             memory: MemorySum::default(),
             imports: 0,
             import_bytes: 0,

@@ -20,7 +20,7 @@ use crate::render::Renderer;
 use crate::store::Store;
 
 pub(super) struct Site {
-    pub(super) service: Service,
+    pub(super) service: Arc<Service>,
     _images: tempfile::TempDir,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn site() -> Site {
         ignore: Ignore::default(),
     };
     let service = Service::new(Store::memory(), hooks, catalogue, renderer, Arc::new(SystemClock), settings);
-    Site { service, _images: images }
+    Site { service: Arc::new(service), _images: images }
 }
 
 pub(super) fn by_ada() -> Terms {

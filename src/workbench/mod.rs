@@ -5,7 +5,7 @@
 //!
 //! In reading order: `manifest` is `plugin.toml`, `scaffold` makes a folder, `build` makes a component of a folder (`lang` for
 //! JavaScript and Python), `component` looks into one, `case` is a written case, `world` the core that it describes, `run`
-//! asks the plugin and compares, `check` is what a server would say to it.
+//! asks the plugin and compares, `check` is what a server would say to it, `replay` runs a recorded call again.
 mod build;
 mod case;
 mod check;
@@ -13,6 +13,7 @@ mod compare;
 mod component;
 mod lang;
 mod manifest;
+mod replay;
 mod run;
 mod said;
 mod scaffold;
@@ -25,6 +26,7 @@ pub use check::{CheckError, Checked, check, check_file};
 pub use component::{Inspected, NotAComponent, inspect};
 pub use lang::LangError;
 pub use manifest::{Lang, Manifest, ManifestError, PluginName, WantedGrant};
+pub use replay::{Replay, ReplayError, replay};
 pub use run::{Bench, BenchError, Report};
 pub use scaffold::{ScaffoldError, scaffold};
 pub use watch::Watch;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
 
 use super::case::{Asked, Case, Expect};
 use super::compare::{differences, unequal};
@@ -31,6 +32,15 @@ pub struct Bench {
     manifest: Option<Manifest>,
     component: PathBuf,
     bytes: Vec<u8>,
+    /// What was loaded for cases: compiling a component anew for each would take a Python plugin minutes.
+    loaded: Mutex<Vec<Loaded>>,
+}
+
+/// A plugin with what it was loaded with.
+struct Loaded {
+    config: Option<Map<String, Value>>,
+    secrets: BTreeMap<String, String>,
+    plugin: Arc<dyn Plugin>,
 }
 
 /// How a case went.
@@ -98,7 +108,7 @@ impl Bench {
         let bytes = fs::read(&path).map_err(|error| BenchError::NotBuilt { path: path.clone(), error })?;
         let world = Arc::new(World::default());
         let host = PluginHost::scripted(Arc::clone(&world) as _, Arc::clone(&world) as _)?;
-        Ok(Self { host, world, manifest, component: path, bytes })
+        Ok(Self { host, world, manifest, component: path, bytes, loaded: Mutex::default() })
     }
 
     /// Loads the plugin with a configuration (none: the example of its `plugin.toml`) and the grants that it wants.
@@ -107,6 +117,19 @@ impl Bench {
     /// Why the server would not take it.
     pub async fn load(&self, config: Option<&Map<String, Value>>) -> Result<Arc<dyn Plugin>, LoadError> {
         self.load_granted(config, self.grant().interfaces(), &BTreeMap::new()).await
+    }
+
+    /// The plugin for a case: loaded once for each configuration and its secrets.
+    async fn loaded_for(&self, case: &Case) -> Result<Arc<dyn Plugin>, LoadError> {
+        let (config, secrets) = (&case.config, &case.core.secrets);
+        let mut loaded = self.loaded.lock().await;
+        if let Some(same) = loaded.iter().find(|each| each.config == *config && each.secrets == *secrets) {
+            return Ok(Arc::clone(&same.plugin));
+        }
+        let plugin = self.load_granted(config.as_ref(), self.grant().interfaces(), secrets).await?;
+        let (config, secrets) = (config.clone(), secrets.clone());
+        loaded.push(Loaded { config, secrets, plugin: Arc::clone(&plugin) });
+        Ok(plugin)
     }
 
     pub(super) async fn load_granted(
@@ -145,6 +168,10 @@ impl Bench {
         self.manifest.as_ref()
     }
 
+    pub(super) fn host(&self) -> &PluginHost {
+        &self.host
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.component
     }
@@ -169,8 +196,7 @@ impl Bench {
             notes,
             took,
         };
-        let plugin = match self.load_granted(case.config.as_ref(), self.grant().interfaces(), &case.core.secrets).await
-        {
+        let plugin = match self.loaded_for(case).await {
             Ok(plugin) => plugin,
             Err(error) => return report(vec![format!("it does not load: it {error}")], Vec::new(), Duration::ZERO),
         };

@@ -24,3 +24,4 @@ mod start;
 mod text;
 mod walkthrough;
 mod way;
+mod workbench;

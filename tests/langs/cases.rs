@@ -17,7 +17,7 @@ pub(crate) fn cases(words: &Words) -> Vec<(&'static str, Value)> {
     let boot = |what: &str, expect: Value| {
         let request = json!({"host": {"states": ["web"], "metadata": {"do": what, "who": "you"}}});
         let core = json!({"images": ["web"], "now_ms": 1_700_000_000_123_u64, "call_id": "case"});
-        json!({"hook": "boot", "request": request, "config": {"site": "fra1"}, "core": core, "expect": expect})
+        json!({"hook": "boot", "request": request, "core": core, "expect": expect})
     };
     let asked = |hook: &str, request: Value, expect: Value| json!({"hook": hook, "request": request, "expect": expect});
     let failed = |text: &str| json!({"error": {"class": "failed", "text": text}});

@@ -94,6 +94,7 @@ fn a_finished_host_is_not_installed_without_the_grant(server: &Server, netbox: &
     wait("the refusal", || server.log().contains("was not carried out"));
     let rounds = netbox.rounds();
     wait("another round", || netbox.rounds() > rounds);
+    assert_eq!(server.log().matches("was not carried out").count(), 1, "it is told once");
     assert_eq!(server.states(host), "finished");
     assert_eq!(netbox.request_of(A1), "image1", "it stays for the one who wrote it");
     machine("sn-a1-0001", 1).boots_its_disk(server);

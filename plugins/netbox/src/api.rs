@@ -19,7 +19,7 @@ const QUERY_BYTES: usize = 2_500;
 /// Objects of an answer that NetBox gives at most, unless it was configured otherwise.
 const LIMIT_MOST: usize = 1_000;
 /// How long one request may take.
-const REQUEST_MS: u32 = 10_000;
+const REQUEST_MS: u32 = 20_000;
 /// Newest journal entries among which one is looked for.
 const JOURNAL_ENTRIES: u32 = 50;
 

@@ -22,7 +22,7 @@ const CHANGES: &str = "changes";
 /// The differences, for operators.
 pub(crate) const DIFF: &str = "diff";
 /// What a call must have left to begin another page.
-const RESERVE_MS: u32 = 12_000;
+const RESERVE_MS: u32 = 20_000;
 /// When a job goes on that did not come to its end.
 const AGAIN_MS: u32 = 200;
 /// Hosts with something to do that are looked at in one call.
@@ -250,7 +250,7 @@ pub(crate) fn tell(config: &Config, id: u64) -> Result<(), Error> {
         Found::No => drop_tasks(id, "it is not in NetBox", Level::Info)?,
         Found::Doubt(why) => drop_tasks(id, &why, Level::Warn)?,
     }
-    ledger::rest(id)
+    ledger::rest(id, false)
 }
 
 /// A host that NetBox does not know needs nothing told; it is looked up again by every full read.
@@ -260,12 +260,10 @@ fn drop_tasks(id: u64, why: &str, level: Level) -> Result<(), Error> {
     forget(id)
 }
 
+/// What a request came to stays written down: the device may come back with the request still in its field.
 fn forget(id: u64) -> Result<(), Error> {
-    ledger::change(id, |ledger| {
-        ledger.tasks.clear();
-        ledger.acted = ledger.acted.take().filter(|acted| acted.done);
-    })?;
-    ledger::rest(id)
+    ledger::change(id, |ledger| ledger.tasks.clear())?;
+    ledger::rest(id, true)
 }
 
 fn visit_all(config: &Config, machines: Vec<KnownHost>) -> Result<(), Error> {

@@ -122,12 +122,13 @@ pub(crate) fn waiting(after: Option<u64>, limit: u32) -> Result<Vec<u64>, Error>
     Ok(keys.iter().filter_map(|key| key.strip_prefix(TODO)?.parse().ok()).collect())
 }
 
-/// Takes a host off the list of those for which something is to be done, if nothing is.
-pub(crate) fn rest(host: u64) -> Result<(), Error> {
+/// Takes a host off the list of those for which something is to be done, if nothing is. `gone`: nothing can be done about its
+/// request either.
+pub(crate) fn rest(host: u64, gone: bool) -> Result<(), Error> {
     let key = key(TODO, host);
     let Some(marker) = kv::get(&key)? else { return Ok(()) };
     let ledger = load(host)?;
-    if ledger.tasks.is_empty() && ledger.acted.is_none() {
+    if ledger.tasks.is_empty() && (gone || ledger.acted.is_none()) {
         // A task that came in meanwhile has renewed the marker, which then stays.
         match kv::delete(&key, Expect::Version(marker.version)) {
             Ok(()) | Err(KvError::Conflict(_)) => {}
@@ -177,10 +178,10 @@ mod tests {
             }
             assert_eq!(waiting(None, 9).unwrap(), [9, 10, 100]);
             assert_eq!(waiting(Some(9), 1).unwrap(), [10]);
-            rest(9).unwrap();
+            rest(9, false).unwrap();
             assert_eq!(waiting(None, 1).unwrap(), [9], "it still has something to do");
             done(9, &task(1, What::Seen)).unwrap();
-            rest(9).unwrap();
+            rest(9, false).unwrap();
             assert_eq!(waiting(None, 1).unwrap(), [10]);
         });
     }

@@ -8,6 +8,7 @@ use kiwispray_sdk::{Error, KnownHost};
 
 use crate::api::NetBox;
 use crate::config::{Config, Key};
+use crate::device::Device;
 use crate::matching::{self, Found};
 
 /// What was found for each host, in their order.
@@ -71,18 +72,33 @@ fn by_mac(netbox: &NetBox<'_>, open: &mut [(&KnownHost, &mut Found)]) -> Result<
             Ok(Some(id)) => improve(found, matching::by_mac(host, id, &devices)),
             Err(why) => improve(found, Found::Doubt(why)),
         }
-        if matches!(found, Found::One(_)) {
-            // Docking stations and some BMCs show one MAC at many machines.
-            let shared = matching::macs(host).filter(|mac| owners.contains_key(*mac));
-            for mac in shared {
-                if !is_alone("mac", mac)? {
-                    **found = Found::Doubt(format!("several hosts have the MAC {mac}"));
-                    break;
-                }
-            }
+        if let Found::One(device) = &**found
+            && let Some(why) = claimed_by_another(host, device, &owners)?
+        {
+            **found = Found::Doubt(why);
         }
     }
     Ok(())
+}
+
+/// Why the device that has a host's MAC may be another host's.
+fn claimed_by_another(
+    host: &KnownHost,
+    device: &Device,
+    owners: &BTreeMap<String, BTreeSet<u64>>,
+) -> Result<Option<String>, Error> {
+    // Docking stations and some BMCs show one MAC at many machines.
+    for mac in matching::macs(host).filter(|mac| owners.contains_key(*mac)) {
+        if !is_alone("mac", mac)? {
+            return Ok(Some(format!("several hosts have the MAC {mac}")));
+        }
+    }
+    if matching::says_something(&device.serial)
+        && let Some(other) = hosts::find("serial", &device.serial)?.iter().find(|other| other.id != host.id)
+    {
+        return Ok(Some(format!("device {} has its MAC and the serial number of host {}", device.id, other.id)));
+    }
+    Ok(None)
 }
 
 /// A later key may settle a doubt, but does not take one away by finding nothing.

@@ -121,6 +121,19 @@ fn a_server_that_was_lost_after_ordering_does_not_order_again() {
 }
 
 #[test]
+fn a_request_is_known_by_its_name_when_nothing_is_remembered() {
+    let fake = Fake::default().device(1, "SN-1");
+    fake.ask_for(1, "web");
+    let core = fake.core().host(machine(7, "SN-1", "new"));
+    let order = format!("netbox:1:{}", fake.see(1, |device| device["last_updated"].as_str().unwrap().to_owned()));
+    let given = kiwispray_sdk::Patch::default().states(["web"]).order(&order);
+    core.run(|| kiwispray_sdk::ask::hosts::apply(&machine(7, "SN-1", "new"), given)).unwrap();
+    let core = core.host(machine(7, "SN-1", "finished"));
+    run(&core, "full").unwrap();
+    assert_eq!((states(&core, 7), fake.request_of(1)), (vec!["finished".to_owned()], Value::Null));
+}
+
+#[test]
 fn a_finish_writes_status_and_journal_once_and_echoes_nothing() {
     let fake = Fake::default().device(1, "SN-1");
     let core = fake.core().host(machine(7, "SN-1", "finished"));
@@ -247,6 +260,15 @@ fn twins_are_left_alone_on_either_side() {
     assert!((7..=9).all(|id| name(&core, id).is_none()));
     assert!(core.notes().iter().any(|note| note.contains("several devices")));
     assert!(core.notes().iter().any(|note| note.contains("several hosts")));
+}
+
+#[test]
+fn a_device_is_not_given_by_its_mac_to_one_host_and_by_its_serial_number_to_another() {
+    let fake = Fake::default().device(1, "SN-1").card("52:54:00:00:00:07", 1);
+    let core = fake.core().host(machine(7, "", "new")).host(machine(8, "", "new")).host(machine(9, "SN-1", "new"));
+    run(&core, "full").unwrap();
+    assert_eq!((name(&core, 7), name(&core, 9).as_deref()), (None, Some("node-1")));
+    assert!(core.notes().iter().any(|note| note.contains("host 9")));
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub(crate) fn visit(config: &Config, host: KnownHost, device: &Device, trial: bo
             ledger::act(host.id, None)?;
         }
         Step::Clear(acted) => clear(config, host.id, &acted, &mut visit)?,
-        Step::Order(wish, next) => order(config, &host, &wish, next, acted.as_ref(), &mut visit)?,
+        Step::Order(wish, next) => order(config, &host, &wish, next, &mut visit)?,
     }
     Ok(visit)
 }
@@ -91,32 +91,30 @@ fn facts(
 }
 
 /// Gives the order. It is written down before, and again after: whatever happens in between, it is given once.
-fn order(
-    config: &Config,
-    host: &KnownHost,
-    wish: &Wish,
-    mut next: Acted,
-    before: Option<&Acted>,
-    visit: &mut Visit,
-) -> Result<(), Error> {
-    // Somebody was interrupted between giving the order and writing that down.
-    let may_be_given = before.is_some_and(|before| before.order == next.order && before.refused.is_none());
-    next.refused = None;
+fn order(config: &Config, host: &KnownHost, wish: &Wish, mut next: Acted, visit: &mut Visit) -> Result<(), Error> {
     ledger::act(host.id, Some(&next))?;
     visit.order = Some(wish.states.join(","));
     let patch = || Patch::default().states(wish.states.clone()).order(next.order.clone());
     match apply(host, patch(), |_| Ok(patch()))? {
         Ok(_) => {}
-        // The only refusal that speaks of the order's name is the one for a name that was used.
-        Err(why) if may_be_given && why.contains(&next.order) => {}
+        // The only refusal that speaks of the order's name is the one for a name that was used: this very wish was carried
+        // out, and somebody was interrupted before that was written down.
+        Err(why) if why.contains(&next.order) => {}
         Err(why) => {
-            visit.problems.push(format!("the request `{}` was not carried out: {why}", wish.text));
-            next.refused = Some(why);
-            ledger::act(host.id, Some(&next))?;
+            let problem = format!("the request `{}` was not carried out: {why}", wish.text);
+            // It is tried again and again, but one word in the log is enough.
+            if next.refused.as_ref() == Some(&why) {
+                ask::note(&format!("host {}: {problem}", host.id));
+            } else {
+                visit.problems.push(problem);
+                next.refused = Some(why);
+                ledger::act(host.id, Some(&next))?;
+            }
             return Ok(());
         }
     }
     next.done = true;
+    next.refused = None;
     ledger::act(host.id, Some(&next))?;
     clear(config, host.id, &next, visit)
 }

@@ -7,6 +7,7 @@ mod install;
 mod new;
 mod operate;
 mod remove;
+mod replay;
 mod show;
 mod test;
 
@@ -31,6 +32,8 @@ pub(crate) enum PluginCommand {
     Check(check::Check),
     /// Run a plugin's written cases, on the real plugin host and without a server
     Test(test::Test),
+    /// Run a recorded call again, with the answers that it got and without a server
+    Replay(replay::ReplayArgs),
     /// List the plugins of the server
     List,
     /// Show all that is known of a plugin
@@ -70,6 +73,7 @@ impl PluginCommand {
             Self::Build(build) => build.run(context),
             Self::Check(check) => check.run(context).await,
             Self::Test(test) => test.run(context).await,
+            Self::Replay(replay) => replay.run(context).await,
             Self::List => show::list(context).await,
             Self::Show { name } => show::show(context, &name).await,
             Self::Install(install) => install.run(context).await,

@@ -4,6 +4,8 @@ use crate::plugin_host::contract::kiwispray::plugin::{call, log};
 use crate::plugin_host::journal::{LogLevel, LogLine};
 use crate::plugin_host::sandbox::{CallState, LOG_LINES_MAX};
 
+/// No arguments.
+const NOTHING: [(); 0] = [];
 /// Characters of a log line, of a note, of a field.
 const LINE_MAX_CHARS: usize = 1_000;
 /// Fields of a log line.
@@ -15,31 +17,34 @@ const PANIC_FIELD: &str = "panic";
 
 impl call::Host for CallState {
     async fn id(&mut self) -> wasmtime::Result<String> {
-        self.tell(0, |state| state.call.id.clone())
+        self.tell(self.question("call.id", 0, &NOTHING), |state| state.call.id.clone())
     }
 
     async fn attempt(&mut self) -> wasmtime::Result<u32> {
-        self.tell(0, |state| state.call.attempt)
+        self.tell(self.question("call.attempt", 0, &NOTHING), |state| state.call.attempt)
     }
 
     async fn now_ms(&mut self) -> wasmtime::Result<u64> {
-        self.tell(0, |state| state.call.now_ms)
+        self.tell(self.question("call.now-ms", 0, &NOTHING), |state| state.call.now_ms)
     }
 
     async fn budget_ms(&mut self) -> wasmtime::Result<u32> {
-        self.tell(0, |state| u32::try_from(state.left().as_millis()).unwrap_or(u32::MAX))
+        self.tell(self.question("call.budget-ms", 0, &NOTHING), |state| {
+            u32::try_from(state.left().as_millis()).unwrap_or(u32::MAX)
+        })
     }
 
     async fn dry_run(&mut self) -> wasmtime::Result<bool> {
-        self.tell(0, |state| state.call.run == Run::Dry)
+        self.tell(self.question("call.dry-run", 0, &NOTHING), |state| state.call.run == Run::Dry)
     }
 
     async fn config(&mut self) -> wasmtime::Result<String> {
-        self.tell(0, |state| state.config.to_string())
+        self.tell(self.question("call.config", 0, &NOTHING), |state| state.config.to_string())
     }
 
     async fn note(&mut self, text: String) -> wasmtime::Result<()> {
-        self.tell(text.len(), |state| {
+        let question = self.question("call.note", text.len(), &(&text,));
+        self.tell(question, |state| {
             if state.notes.len() < NOTES_MAX {
                 state.notes.push(cut(&text));
             }
@@ -55,7 +60,8 @@ impl log::Host for CallState {
         fields: Vec<(String, String)>,
     ) -> wasmtime::Result<()> {
         let bytes = message.len() + fields.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-        self.tell(bytes, |state| state.write_line(level, &message, &fields))
+        let question = self.question("log.write", bytes, &(&level, &message, &fields));
+        self.tell(question, |state| state.write_line(level, &message, &fields))
     }
 }
 

@@ -10,17 +10,21 @@ const NAME_MAX_BYTES: usize = 255;
 impl catalog::Host for CallState {
     async fn has_image(&mut self, name: String) -> Answer<bool, CatalogError> {
         let reach = self.reach();
-        self.ask(name.len(), async { Ok(reach?.core.has_image(bounded(&name)).await?) }).await
+        let question = self.question("catalog.has-image", name.len(), &(&name,));
+        self.ask(question, async { Ok(reach?.core.has_image(bounded(&name)).await?) }).await
     }
 
     async fn has_template(&mut self, name: String) -> Answer<bool, CatalogError> {
         let reach = self.reach();
-        self.ask(name.len(), async { Ok(reach?.core.has_template(bounded(&name)).await?) }).await
+        let question = self.question("catalog.has-template", name.len(), &(&name,));
+        self.ask(question, async { Ok(reach?.core.has_template(bounded(&name)).await?) }).await
     }
 
     async fn images(&mut self) -> Answer<Vec<String>, CatalogError> {
         let reach = self.reach();
-        self.ask(0, async { Ok(reach?.core.images().await?) }).await
+        let nothing: [(); 0] = [];
+        let question = self.question("catalog.images", 0, &nothing);
+        self.ask(question, async { Ok(reach?.core.images().await?) }).await
     }
 }
 

@@ -10,11 +10,12 @@ use crate::plugin_host::sandbox::CallState;
 impl hosts::Host for CallState {
     async fn get(&mut self, id: u64) -> Answer<KnownHost, HostsError> {
         let reach = self.reach();
+        let question = self.question("hosts.get", 0, &(id,));
         let answer = async {
             let reach = reach?;
             Ok(convert::host(&reach.core.host(&reach.allowance, id).await?))
         };
-        self.ask(0, answer).await
+        self.ask(question, answer).await
     }
 
     async fn find(
@@ -25,32 +26,35 @@ impl hosts::Host for CallState {
         limit: u32,
     ) -> Answer<HostPage, HostsError> {
         let reach = self.reach();
+        let question = self.question("hosts.find", key.len() + value.len(), &(&key, &value, after, limit));
         let answer = async {
             let reach = reach?;
             let found = reach.core.find_hosts(&reach.allowance, &key, &value, Page { after, limit });
             Ok(page(&found.await?))
         };
-        self.ask(key.len() + value.len(), answer).await
+        self.ask(question, answer).await
     }
 
     async fn page(&mut self, after: Option<u64>, limit: u32) -> Answer<HostPage, HostsError> {
         let reach = self.reach();
+        let question = self.question("hosts.page", 0, &(after, limit));
         let answer = async {
             let reach = reach?;
             Ok(page(&reach.core.hosts(&reach.allowance, Page { after, limit }).await?))
         };
-        self.ask(0, answer).await
+        self.ask(question, answer).await
     }
 
     async fn apply(&mut self, id: u64, revision: u64, patch: Patch) -> Answer<KnownHost, HostsError> {
         let reach = self.reach();
         let bytes = bytes_of(&patch);
+        let question = self.question("hosts.apply", bytes, &(id, revision, &patch));
         let answer = async {
             let reach = reach?;
             let patch = convert::patch(patch).map_err(|bad| HostsError::Invalid(bad.to_string()))?;
             Ok(convert::host(&reach.core.apply(&reach.allowance, id, revision, patch).await?))
         };
-        self.ask(bytes, answer).await
+        self.ask(question, answer).await
     }
 }
 

@@ -9,11 +9,12 @@ impl http::Host for CallState {
         let (reach, left) = (self.reach(), self.left());
         let headers = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
         let bytes = request.url.len() + headers + request.body.as_ref().map_or(0, Vec::len);
+        let question = self.question("http.send", bytes, &(&request,));
         let answer = async {
             let reach = reach?;
             reach.egress.send(&reach.allowance, left, request).await
         };
-        self.ask(bytes, answer).await
+        self.ask(question, answer).await
     }
 }
 
@@ -21,6 +22,7 @@ impl signing::Host for CallState {
     async fn hmac_sha256(&mut self, secret: String, data: Vec<u8>) -> Answer<Vec<u8>, SigningError> {
         let reach = self.reach();
         let bytes = secret.len() + data.len();
-        self.ask(bytes, async { reach?.keys.hmac_sha256(&secret, &data).ok_or(SigningError::NotFound) }).await
+        let question = self.question("signing.hmac-sha256", bytes, &(&secret, &data));
+        self.ask(question, async { reach?.keys.hmac_sha256(&secret, &data).ok_or(SigningError::NotFound) }).await
     }
 }

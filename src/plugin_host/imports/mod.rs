@@ -4,8 +4,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::contract::kiwispray::plugin as wit;
+use super::deck::Question;
 use super::sandbox::{CallState, Reach};
 
 mod bytes;
@@ -26,19 +29,39 @@ const UNREACHABLE: &str = "nothing can be asked while a plugin is loaded";
 impl wit::types::Host for CallState {}
 
 impl CallState {
+    /// A question, with what it weighs and the tuple of its arguments.
+    fn question(&self, import: &'static str, bytes: usize, arguments: &impl Serialize) -> Question {
+        self.deck.question(import, bytes, arguments)
+    }
+
     /// Asks the core. The answer, as the guest sees it, is a future that does nothing before the question was paid for.
-    async fn ask<T: Bytes>(&mut self, bytes: usize, answer: impl Future<Output = T> + Send) -> wasmtime::Result<T> {
-        self.pay(bytes)?;
-        let answer = answer.await;
+    async fn ask<T: Bytes + Serialize + DeserializeOwned>(
+        &mut self,
+        question: Question,
+        answer: impl Future<Output = T> + Send,
+    ) -> wasmtime::Result<T> {
+        self.pay(question.bytes)?;
+        let answer = match self.deck.played(&question)? {
+            Some(played) => played,
+            None => answer.await,
+        };
         self.pay_bytes(answer.bytes())?;
+        self.deck.record(question, &answer);
         Ok(answer)
     }
 
-    /// Answers from what is known about this call.
-    fn tell<T: Bytes>(&mut self, bytes: usize, answer: impl FnOnce(&mut Self) -> T) -> wasmtime::Result<T> {
-        self.pay(bytes)?;
-        let answer = answer(self);
+    /// Answers from what is known about this call. What it writes down about the call it does in a replay, too.
+    fn tell<T: Bytes + Serialize + DeserializeOwned>(
+        &mut self,
+        question: Question,
+        answer: impl FnOnce(&mut Self) -> T,
+    ) -> wasmtime::Result<T> {
+        self.pay(question.bytes)?;
+        let played = self.deck.played(&question)?;
+        let told = answer(self);
+        let answer = played.unwrap_or(told);
         self.pay_bytes(answer.bytes())?;
+        self.deck.record(question, &answer);
         Ok(answer)
     }
 

@@ -212,8 +212,20 @@ impl Service {
         }
     }
 
+    /// What dies when a host works through its queue.
     fn erased_by(&self, host: &Host) -> Vec<Erased> {
-        erased_by(&self.catalogue, &self.renderer, host)
+        let erased = |state: &StateName| {
+            if state.is_built_in() {
+                return None;
+            }
+            if let Ok(image) = self.catalogue.image(state) {
+                let named = host.metadata.get(INSTALL_DEVICE).and_then(|value| value.as_str()).map(str::to_owned);
+                let disk = named.or_else(|| image.manifest.device.as_ref().map(ToString::to_string));
+                return image.manifest.writes.is_order().then(|| Erased { state: state.clone(), disk });
+            }
+            is_order(&self.catalogue, &self.renderer, state).then(|| Erased { state: state.clone(), disk: None })
+        };
+        host.states.iter().filter_map(erased).collect()
     }
 }
 
@@ -229,22 +241,6 @@ pub(super) fn check_states(catalogue: &Catalogue, renderer: &Renderer, states: &
         }
     }
     Ok(())
-}
-
-/// What dies when a host works through its queue.
-pub(super) fn erased_by(catalogue: &Catalogue, renderer: &Renderer, host: &Host) -> Vec<Erased> {
-    let erased = |state: &StateName| {
-        if state.is_built_in() {
-            return None;
-        }
-        if let Ok(image) = catalogue.image(state) {
-            let named = host.metadata.get(INSTALL_DEVICE).and_then(|value| value.as_str()).map(str::to_owned);
-            let disk = named.or_else(|| image.manifest.device.as_ref().map(ToString::to_string));
-            return image.manifest.writes.is_order().then(|| Erased { state: state.clone(), disk });
-        }
-        is_order(catalogue, renderer, state).then(|| Erased { state: state.clone(), disk: None })
-    };
-    host.states.iter().filter_map(erased).collect()
 }
 
 fn check_terms(host: &Host, terms: &Terms) -> Result<(), HostsError> {

@@ -18,6 +18,8 @@ const FURTHEST: Duration = Duration::from_secs(2 * 3_600);
 /// Parked hosts, and those that were until a moment ago.
 pub(super) struct Parking {
     hosts: BTreeMap<HostId, Parked>,
+    /// Hosts whose events before this one are told one by one, as telling them together failed.
+    singly: BTreeMap<HostId, u64>,
     /// Hosts that were told more, from their timelines, than has come by live: up to which event, and its commit.
     overtaken: BTreeMap<HostId, (u64, Revision)>,
     /// Who comes next if both have something to be told.
@@ -33,7 +35,12 @@ pub(super) enum Turn {
 
 impl Parking {
     pub(super) fn new(hosts: Vec<(HostId, Parked)>) -> Self {
-        Self { hosts: hosts.into_iter().collect(), overtaken: BTreeMap::new(), turn: Turn::New }
+        Self {
+            hosts: hosts.into_iter().collect(),
+            singly: BTreeMap::new(),
+            overtaken: BTreeMap::new(),
+            turn: Turn::New,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -89,7 +96,8 @@ impl Dispatcher {
         let Some(mut parked) = self.parking.hosts.get(&host).cloned() else { return Ok(Step::Again) };
         let page = self.service.store.events_at(host, parked.from_seq, BATCH_EVENTS as u32).await?;
         self.note_loss(host, &mut parked, &page);
-        let (batch, told, passed) = self.batch_of(binding, &page, parked.attempts > 0).await?;
+        let alone = parked.attempts > 0 || self.parking.singly.get(&host).is_some_and(|until| parked.from_seq < *until);
+        let (batch, told, passed) = self.batch_of(binding, &page, alone).await?;
         let Some(head) = told.first().filter(|_| !batch.is_empty()) else {
             return self.advance(host, parked, &page, passed).await;
         };
@@ -114,6 +122,10 @@ impl Dispatcher {
             Err(error) => error,
         };
         let (now, words) = (self.service.clock.now(), tell::words(&error));
+        if let Some(last) = told.last().filter(|_| batch.len() > 1) {
+            // Told one by one, only the one at fault suffers.
+            self.parking.singly.insert(host, last.seq.saturating_add(1));
+        }
         match self.fate(&error, head, parked.faults, now) {
             Fate::Waits => return Ok(Step::Pause(LOOKS_AGAIN, words)),
             Fate::Dead if batch.len() == 1 && self.has_room_for_letters() => {
@@ -127,11 +139,11 @@ impl Dispatcher {
                 parked.next_at = self.in_longest_pause(now);
                 parked.faults = parked.faults.saturating_add(1);
             }
-            // The first one alone, at once, tells whether it is the cause.
+            Fate::Parked { counts: true, .. } if batch.len() > 1 => parked.next_at = now,
             Fate::Dead => parked.next_at = now,
             Fate::Parked { until, counts } => {
                 parked.next_at = until;
-                parked.faults = parked.faults.saturating_add(u32::from(counts && batch.len() == 1));
+                parked.faults = parked.faults.saturating_add(u32::from(counts));
             }
         }
         parked = Parked { from_seq: head.seq, attempts, error: words, ..parked };
@@ -180,6 +192,7 @@ impl Dispatcher {
         if is_all {
             self.service.store.unpark(&self.plugin, host).await?;
             self.parking.hosts.remove(&host);
+            self.parking.singly.remove(&host);
             if let Some(last) = page.last() {
                 // Whatever comes after it has not come by yet: nothing was taken in since the page was read.
                 self.parking.overtaken.insert(host, (last.event.seq, last.revision));

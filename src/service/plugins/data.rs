@@ -212,7 +212,7 @@ impl Spaces {
         Arc::clone(spaces.entry(plugin.clone()).or_default())
     }
 
-    fn forget(&self, plugin: &PluginName) {
+    pub(super) fn forget(&self, plugin: &PluginName) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(plugin);
     }
 }
@@ -257,4 +257,19 @@ fn check_key(key: &str) -> Result<(), KvError> {
 
 fn unavailable(error: StoreError) -> KvError {
     KvError::Unavailable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_keys_is_bounded_and_replacing_needs_no_room() {
+        let space = Space(Mutex::new(Used { keys: KEYS_MAX, bytes: 0 }));
+        let one = Used { keys: 1, bytes: 10 };
+        assert_eq!(space.replace(Used::default(), one), Err(KvError::Full));
+        assert_eq!(space.replace(one, one), Ok(()));
+        assert_eq!(space.replace(one, Used::default()), Ok(()));
+        assert_eq!(space.replace(Used::default(), one), Ok(()));
+    }
 }

@@ -60,7 +60,7 @@ impl Service {
         let mut filling = Filling::new(page);
         for host in candidates.hosts.iter().filter(|host| page.after.is_none_or(|after| host.id.get() > after)) {
             if filling.is_full() {
-                return Ok(filling.to_be_continued());
+                return Ok(filling.continued());
             }
             filling.look(host, true);
         }
@@ -77,7 +77,7 @@ impl Service {
             }
             for host in &read {
                 if filling.is_full() || looked_at == LOOKED_AT_MAX {
-                    return Ok(filling.to_be_continued());
+                    return Ok(filling.continued());
                 }
                 looked_at += 1;
                 filling.look(host, is_wanted(host));
@@ -108,7 +108,7 @@ impl Filling {
         HostPage { hosts: self.hosts, next: None }
     }
 
-    fn to_be_continued(self) -> HostPage {
+    fn continued(self) -> HostPage {
         HostPage { next: self.last, hosts: self.hosts }
     }
 }
@@ -133,15 +133,16 @@ impl Wanted {
         }
     }
 
-    /// Texts are compared as they are, everything else as it is written in JSON.
+    /// Texts are compared as they are, numbers, `true` and `false` as they are written in JSON; nothing else is found.
     fn is(&self, host: &Host) -> bool {
         match self {
             Self::Hostname(name) => host.hostname.as_ref() == Some(name),
             Self::Metadata { path, value } => match host.metadata.get(path) {
                 None => false,
                 Some(Value::String(text)) => text == value,
-                Some(found @ (Value::Null | Value::Bool(_) | Value::Number(_))) => found.to_string() == *value,
-                Some(Value::Array(_) | Value::Object(_)) => false,
+                Some(Value::Number(found)) => found.to_string() == *value,
+                Some(Value::Bool(found)) => value == if *found { "true" } else { "false" },
+                Some(Value::Null | Value::Array(_) | Value::Object(_)) => false,
             },
         }
     }

@@ -10,9 +10,9 @@ use crate::domain::{
     OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States, StatesError, edit, order,
 };
 use crate::hooks::{Allowance, Denied, Edit, Grant, HookError, HostsError, KnownHost, Patch, Run};
-use crate::service::hosts::{check_states, erased_by};
+use crate::service::hosts::check_states;
 use crate::service::plan::known_host;
-use crate::service::transition::{MayBecome, TransitionRefused};
+use crate::service::transition::{MayBecome, TransitionRefused, is_order};
 use crate::service::{CONFLICT_RETRIES, Service};
 use crate::store::StoreError;
 
@@ -101,8 +101,8 @@ impl Service {
         Err(HostsError::Unavailable("others change this host all the time".to_owned()))
     }
 
-    /// What a patch makes of a host; none when nothing. Every change of a queue by a plugin is decided here, and the
-    /// other plugins are asked about it.
+    /// What a patch makes of a host; none when nothing. Every change of a queue by a plugin is decided here, so here the
+    /// others are asked whether it may change.
     pub(in crate::service) async fn change_by_plugin(
         &self,
         host: &Host,
@@ -125,34 +125,35 @@ impl Service {
         let By::Call(by) = by else { return Err(Denied::BootOrder.into()) };
         let (after, mut events) = edited.map_or_else(|| (host.clone(), Vec::new()), |edit| (edit.host, edit.events));
         let reinstall = by.grants.hosts.contains(&Grant::Reinstall);
-        let order_of = |to| order(&after, &Order { to, name: wanted.order.clone(), reinstall }, plugin, now);
-        let mut ordered = order_of(states)?;
-        if let Some(change) = &ordered {
-            let actor = Actor::Plugin(plugin.to_string());
-            match self.may_become(host, &change.host.states, "plugin", &actor, by.run).await? {
-                MayBecome::Asked => {}
-                MayBecome::Other { to, .. } => ordered = order_of(to)?,
-            }
-        }
-        let Some(ordered) = ordered else {
+        let ordered = |to: States| {
+            let wanted = Order { to, name: wanted.order.clone(), reinstall };
+            order(&after, &wanted, plugin, now).map_err(PatchRefused::from)
+        };
+        let Some(mut change) = ordered(states.clone())? else {
             return Ok((!events.is_empty()).then_some(Change { host: after, events, order: None }));
         };
-        if self.is_order(host, &ordered.host).await? {
+        let is_order = self.is_order(host, &states).await?;
+        // Asked last of all that can refuse without a trace, and before it counts.
+        let actor = Actor::Plugin(plugin.to_string());
+        if let MayBecome::Other { to, by } = self.may_become(host, &states, "plugin", &actor, by.run).await? {
+            let kept = || TransitionRefused { plugin: by, why: format!("keeps the states at {}", after.states) };
+            change = ordered(to)?.ok_or_else(kept)?;
+        }
+        if is_order {
             self.count_order(plugin, by, host.id).await?;
         }
-        events.extend(ordered.events);
-        Ok(Some(Change { host: ordered.host, events, order: ordered.order }))
+        events.extend(change.events);
+        Ok(Some(Change { host: change.host, events, order: change.order }))
     }
 
-    /// Whether a changed queue installs again or writes a disk. Refuses states that nothing can boot.
-    async fn is_order(&self, before: &Host, after: &Host) -> Result<bool, PatchRefused> {
+    /// Whether a queue installs again or writes a disk. Refuses states that nothing can boot.
+    async fn is_order(&self, before: &Host, to: &States) -> Result<bool, PatchRefused> {
         let (catalogue, renderer) = (Arc::clone(&self.catalogue), Arc::clone(&self.renderer));
-        let again = before.may_be_installed();
-        let after = after.clone();
+        let (again, to) = (before.may_be_installed() && !to.is_finished(), to.clone());
         // On a thread of its own: images and templates may be on a disk that hangs.
         let looking = tokio::task::spawn_blocking(move || {
-            check_states(&catalogue, &renderer, &after.states)?;
-            Ok(again || !erased_by(&catalogue, &renderer, &after).is_empty())
+            check_states(&catalogue, &renderer, &to)?;
+            Ok(again || to.iter().any(|state| is_order(&catalogue, &renderer, state)))
         });
         looking.await.map_err(PatchRefused::Interrupted)?
     }

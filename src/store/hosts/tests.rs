@@ -10,7 +10,7 @@ use super::*;
 use crate::{
     domain::{self, Actor, BootId, Change, EventKind, Facts, Offer, Writes},
     store::{
-        StreamError,
+        Orders, StreamError, Written,
         fixtures::{at as time, identity, mac, registration},
         record,
         sled::SledOptions,
@@ -411,4 +411,74 @@ proptest! {
             }
         });
     }
+}
+
+// ---- Orders by name ----
+
+/// The host is finished, or ordered for by this name.
+fn ordered(host: &Host, states: &str, name: &str) -> Change {
+    let order = domain::Order { to: states.parse().unwrap(), name: Some(name.parse().unwrap()), reinstall: true };
+    domain::order(host, &order, &"cmdb".parse().unwrap(), time(3)).unwrap().unwrap()
+}
+
+fn finished(host: &Host) -> Change {
+    domain::finish_by_operator(host, Actor::Operator("ada".to_owned()), time(4)).unwrap()
+}
+
+async fn is_spent(store: &Store, host: &Host, name: &str) -> bool {
+    store.is_order_spent(host.id, &name.parse().unwrap()).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_order_by_name_is_committed_once_per_host_and_for_ever() {
+    for fixture in fixtures().await {
+        let store = &fixture.store;
+        let (host, other) = (register(store, 1).await, register(store, 2).await);
+        let host = store.commit(&host, ordered(&host, "web", "CHG1")).await.unwrap();
+        let host = store.commit(&host, finished(&host)).await.unwrap();
+        let again = store.commit(&host, ordered(&host, "web", "CHG1")).await;
+        assert!(matches!(again, Err(StoreError::OrderSpent)), "{again:?}");
+        assert_eq!(store.host(host.id).await.unwrap().unwrap(), host, "nothing was written");
+        store.commit(&other, ordered(&other, "web", "CHG1")).await.unwrap();
+        assert!(!is_spent(store, &host, "chg1").await, "names are compared as they are");
+
+        let fixture = fixture.reopened().await;
+        let again = fixture.store.commit(&host, ordered(&host, "web", "CHG1")).await;
+        assert!(matches!(again, Err(StoreError::OrderSpent)), "{again:?}");
+        let forgotten = domain::forget(&host, Actor::Server, time(5));
+        fixture.store.forget(&host, forgotten).await.unwrap();
+        assert!(is_spent(&fixture.store, &host, "CHG1").await, "also when the host is forgotten");
+    }
+}
+
+#[tokio::test]
+async fn a_server_killed_after_an_order_remembers_its_name() {
+    let [_, Fixture { store, dir }] = fixtures().await;
+    let host = register(&store, 1).await;
+    let host = store.commit(&host, ordered(&host, "web", "CHG1")).await.unwrap();
+    // What a killed process leaves: its files as they are at this moment, never closed.
+    let left = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(dir.unwrap().path()).unwrap() {
+        let file = file.unwrap();
+        if file.file_type().unwrap().is_file() {
+            std::fs::copy(file.path(), left.path().join(file.file_name())).unwrap();
+        }
+    }
+    let killed = Store::open(left.path(), &OPTIONS).await.unwrap();
+    assert_eq!(killed.host(host.id).await.unwrap().unwrap(), host, "the order was acknowledged, so it is there");
+    assert!(is_spent(&killed, &host, "CHG1").await, "and with it its name");
+}
+
+#[tokio::test]
+async fn what_stops_a_plugin_survives_a_restart() {
+    let [_, fixture] = fixtures().await;
+    let plugin = "cmdb".parse().unwrap();
+    let stopped = Orders::Stopped { at: time(0), most: 5, host: HostId::new(7) };
+    fixture.store.put_orders_of(&plugin, &stopped, 0).await.unwrap();
+    let fixture = fixture.reopened().await;
+    let (found, version) = fixture.store.orders_of(&plugin).await.unwrap();
+    assert_eq!(found, stopped);
+    assert_eq!(fixture.store.put_orders_of(&plugin, &Orders::AsGranted, 0).await.unwrap(), Written::Conflict);
+    fixture.store.put_orders_of(&plugin, &Orders::AsGranted, version).await.unwrap();
+    assert_eq!(fixture.store.orders_of(&plugin).await.unwrap(), (Orders::AsGranted, 0));
 }

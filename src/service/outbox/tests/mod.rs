@@ -1,5 +1,6 @@
 //! The outbox over real stores, with native plugins that misbehave on order.
 mod site;
+mod torture;
 
 use std::sync::atomic::AtomicBool;
 
