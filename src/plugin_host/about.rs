@@ -155,7 +155,8 @@ mod tests {
     #[test]
     fn a_description_that_means_nothing_is_refused_with_a_reason() {
         let job = |name: &str, period_s| wit::Job { name: name.into(), period_s };
-        let bad: [(&str, fn(&mut wit::Description)); 7] = [
+        type Spoil = fn(&mut wit::Description);
+        let bad: [(&str, Spoil); 7] = [
             ("no name", |d| d.name.clear()),
             ("printable", |d| d.version = "1\n2".into()),
             ("no JSON", |d| d.config_schema = "{".into()),

@@ -308,7 +308,7 @@ async fn a_file_in_the_plugins_folder_replaces_the_embedded_default() {
     let host = plugin_host();
     let origin = |plugin: Arc<dyn Plugin>| match plugin.status() {
         PluginStatus::Ready { origin, .. } | PluginStatus::Unavailable { origin, .. } => origin,
-        other => panic!("{other:?}"),
+        other @ (PluginStatus::Degraded { .. } | PluginStatus::Disabled) => panic!("{other:?}"),
     };
     assert_eq!(origin(host.load_default(Some(dir.path()), json!({})).await), "embedded");
     assert_eq!(origin(host.load_default(Some(&dir.path().join("none")), json!({})).await), "embedded");
