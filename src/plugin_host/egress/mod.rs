@@ -3,6 +3,9 @@
 //! Invariants: no redirect is followed, no proxy of the environment is asked, no cookie is kept, nothing is sent twice. Headers
 //! that a rule adds are seen by the server it names and by nobody else. What one exchange, one plugin and all of them together
 //! may use up is bounded.
+//!
+//! Decisions cannot send anything: somebody waits for them. A dry run sends `GET` and `HEAD`, so that a rehearsal sees what a real
+//! run would; everything else is answered `denied`.
 use std::error::Error;
 use std::sync::{Arc, Once};
 use std::time::Duration;

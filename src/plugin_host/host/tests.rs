@@ -15,6 +15,8 @@ use crate::hooks::{
     PluginStatus, TraceResult, measure,
 };
 
+mod guests;
+
 /// What a budget of 200 ms may become on a busy machine before a test fails.
 const SLACK: Duration = Duration::from_millis(1_500);
 
