@@ -155,7 +155,6 @@ impl Bench {
             http,
             signing,
             config: config.map_or_else(|| self.example(), |config| Value::Object(config.clone())),
-            ..Component::default()
         };
         self.host.load(component).await
     }
@@ -275,14 +274,12 @@ fn compare(expect: &Expect, reply: &Reply<Said>, world: &World, told: &mut Vec<S
 fn sent(request: &ScriptedRequest) -> Value {
     let headers: Map<String, Value> =
         request.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone().into())).collect();
-    let mut sent = json!({"method": request.method, "url": request.url, "headers": headers});
-    if let Some(body) = &request.body {
-        match serde_json::from_slice::<Value>(body) {
-            Ok(json) => sent["json"] = json,
-            Err(_) => sent["text"] = String::from_utf8_lossy(body).into(),
-        }
-    }
-    sent
+    let body = request.body.as_deref().map(|body| match serde_json::from_slice::<Value>(body) {
+        Ok(json) => ("json".to_owned(), json),
+        Err(_) => ("text".to_owned(), String::from_utf8_lossy(body).into()),
+    });
+    let parts = [("method", json!(request.method)), ("url", json!(request.url)), ("headers", json!(headers))];
+    Value::Object(parts.into_iter().map(|(name, part)| (name.to_owned(), part)).chain(body).collect())
 }
 
 fn text_of(error: &HookError) -> String {
