@@ -274,15 +274,12 @@ fn compare(expect: &Expect, reply: &Reply<Said>, world: &World, told: &mut Vec<S
 fn sent(request: &ScriptedRequest) -> Value {
     let headers: Map<String, Value> =
         request.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone().into())).collect();
-    let (method, url) = (&request.method, &request.url);
-    let Some(body) = &request.body else { return json!({"method": method, "url": url, "headers": headers}) };
-    match serde_json::from_slice::<Value>(body) {
-        Ok(body) => json!({"method": method, "url": url, "headers": headers, "json": body}),
-        Err(_) => {
-            let body = String::from_utf8_lossy(body);
-            json!({"method": method, "url": url, "headers": headers, "text": body})
-        }
-    }
+    let body = request.body.as_deref().map(|body| match serde_json::from_slice::<Value>(body) {
+        Ok(json) => ("json".to_owned(), json),
+        Err(_) => ("text".to_owned(), String::from_utf8_lossy(body).into()),
+    });
+    let parts = [("method", json!(request.method)), ("url", json!(request.url)), ("headers", json!(headers))];
+    Value::Object(parts.into_iter().map(|(name, part)| (name.to_owned(), part)).chain(body).collect())
 }
 
 fn text_of(error: &HookError) -> String {
