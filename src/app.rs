@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, DnsmasqConfig, Source};
 use crate::dnsmasq::{self, IpxeFiles};
 use crate::domain::Ignore;
-use crate::hooks::{Capabilities, HookSet, Hooks, PluginStatus};
+use crate::hooks::{Absent, Capabilities, Hooks, PluginStatus};
 use crate::http::{admin, boot};
 use crate::images::{self, Catalogue};
-use crate::plugin_host::{BrokenPlugin, PluginHost};
+use crate::plugin_host::PluginHost;
 use crate::render::{BaseUrl, Renderer};
 use crate::roster::LiveRoster;
 use crate::service::{Member, PluginCore, Reload, Roster, Service, Settings, Shelf, SystemClock};
@@ -218,8 +218,7 @@ fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, Str
         ignore: Ignore::new(config.identity_ignore.iter().map(String::as_str)),
     };
     // Nobody asks before the roster has bound what there is.
-    let none = BrokenPlugin::new("default", "built in", HookSet::new(), &"is being loaded");
-    let hooks = Hooks::new(Vec::new(), none);
+    let hooks = Hooks::new(Vec::new(), Arc::new(Absent));
     let service = Arc::new(Service::new(store, hooks, catalogue, renderer, Arc::new(SystemClock), settings));
     core.attach(&service);
     (service, host)

@@ -7,8 +7,9 @@
 mod plugin;
 
 pub use plugin::{
-    ApproveOrders, Approved, BreakerView, InstallPlugin, InstalledPlugin, JobView, KeptView, PluginDetail, ReachView,
-    RehearsalLine, RehearsedView, ReloadedView,
+    ApproveOrders, Approved, BreakerView, DroppedView, InstallPlugin, InstalledPlugin, JobRanView, JobView, KeptView,
+    KeyView, LetterView, OutboxView, PluginDetail, ReachView, RecordCalls, RehearsalLine, RehearsedView, ReloadedView,
+    ReplayedView, RunJob,
 };
 
 use jiff::Timestamp;

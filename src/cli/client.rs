@@ -140,6 +140,11 @@ impl Client {
         self.answer(self.request(Method::DELETE, path)).await.map(drop)
     }
 
+    /// Removes something, and is told what.
+    pub(crate) async fn delete_for<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.decode(self.request(Method::DELETE, path)).await
+    }
+
     /// The pieces of an endless answer.
     pub(crate) async fn stream(
         &self,

@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 35] = [
+        let paths: [&[&str]; 40] = [
             &[],
             &["deploy"],
             &["host"],
@@ -194,6 +194,7 @@ mod tests {
             &["plugin", "build"],
             &["plugin", "check"],
             &["plugin", "test"],
+            &["plugin", "record"],
             &["plugin", "replay"],
             &["plugin", "list"],
             &["plugin", "show"],
@@ -204,6 +205,10 @@ mod tests {
             &["plugin", "disable"],
             &["plugin", "enable"],
             &["plugin", "approve"],
+            &["plugin", "dead-letters"],
+            &["plugin", "dead-letters", "replay"],
+            &["plugin", "run"],
+            &["plugin", "kv"],
             &["dnsmasq", "config"],
         ];
         let helps = paths.map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path)));

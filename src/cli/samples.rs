@@ -3,7 +3,8 @@
 use serde_json::Map;
 
 use crate::wire::{
-    BreakerView, EventView, HostView, ImageView, JobView, KeptView, ManifestView, PluginDetail, ProgressView, ReachView,
+    BreakerView, EventView, HostView, ImageView, JobView, KeptView, ManifestView, OutboxView, PluginDetail,
+    ProgressView, ReachView,
 };
 
 /// A new host with this number.
@@ -116,7 +117,8 @@ pub(crate) fn plugin(name: &str) -> PluginDetail {
             reach("hook: events", "is told what happened"),
             reach("hosts: states", "orders images for hosts that are not finished: their disks may be erased"),
         ],
-        jobs: vec![JobView { name: "sync".into(), period_s: 300 }],
+        jobs: vec![JobView { name: "sync".into(), period_s: 300, next_at: Some(time("2026-11-22T10:10:00Z")) }],
+        outbox: Some(OutboxView { behind: Some(3), parked: 1, dead_letters: 2, lost: 0 }),
         breakers: vec![BreakerView {
             hook: "schedule".into(),
             state: "open".into(),

@@ -31,7 +31,7 @@ pub use capabilities::{Capabilities, CapabilityError, Expect, HostPage, HostsErr
 pub use check::{BadAnswer, check_kernel_arguments};
 pub use error::{ErrorClass, HookError};
 pub use outcome::{BootAnswer, BootOutcome, DecidedBy, DiscoveryAnswer, DiscoveryOutcome, GivenPatch};
-pub use plugin::{Call, Hook, HookSet, Plugin, PluginStatus, Reply, Run};
+pub use plugin::{Absent, Call, Hook, HookSet, Plugin, PluginStatus, Reply, Run};
 pub use trace::{Trace, TraceResult, TraceStep};
 pub use transition::{TransitionAnswer, TransitionOutcome};
 pub use types::{

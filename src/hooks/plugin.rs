@@ -84,6 +84,24 @@ fn not_exported<T: Send + 'static>(hook: Hook) -> BoxFuture<'static, Reply<T>> {
     std::future::ready(Reply::from(Err(HookError::Unavailable(format!("has no hook `{hook}`"))))).boxed()
 }
 
+/// Nobody yet: has no hooks, and is never asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Absent;
+
+impl Plugin for Absent {
+    fn name(&self) -> &str {
+        "default"
+    }
+
+    fn hooks(&self) -> HookSet {
+        HookSet::new()
+    }
+
+    fn status(&self) -> PluginStatus {
+        PluginStatus::Unavailable { why: "is not loaded yet".to_owned(), origin: "nowhere".to_owned() }
+    }
+}
+
 /// What a plugin can ask about the call it is in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {

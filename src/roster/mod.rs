@@ -33,8 +33,6 @@ use slot::{Slot, Workshop};
 
 /// Components that are compiled at the same time.
 const LOADING_MAX: usize = 4;
-/// How alike a name must be to be suggested, from 0 to 1.
-const SUGGESTION_LIKENESS: f64 = 0.6;
 
 /// The plugins of a running server. Clones are the same roster.
 #[derive(Clone)]
@@ -300,21 +298,14 @@ fn in_order(slots: &mut [Slot]) {
 
 fn place(slots: &[Slot], name: &str) -> Result<usize, RosterError> {
     let found = slots.iter().position(|slot| slot.binding.name.as_str() == name);
-    found.ok_or_else(|| not_found(name, slots.iter().map(|slot| slot.binding.name.as_str())))
+    found.ok_or_else(|| RosterError::not_found(name, slots.iter().map(|slot| slot.binding.name.as_str())))
 }
 
 fn known<'a>(name: &str, names: impl Iterator<Item = &'a str> + Clone) -> Result<PluginName, RosterError> {
     match names.clone().find(|known| *known == name).and_then(|known| known.parse().ok()) {
         Some(name) => Ok(name),
-        None => Err(not_found(name, names)),
+        None => Err(RosterError::not_found(name, names)),
     }
-}
-
-fn not_found<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> RosterError {
-    let likeness = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
-    let best = names.map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
-    let meant = best.filter(|(likeness, _)| *likeness >= SUGGESTION_LIKENESS).map(|(_, known)| known.to_owned());
-    RosterError::NotFound { name: name.chars().take(80).collect(), meant }
 }
 
 /// What is different.

@@ -141,6 +141,20 @@ pub struct Installed {
     pub replaces: Option<String>,
 }
 
+/// How alike a name must be to be suggested, from 0 to 1.
+const SUGGESTION_LIKENESS: f64 = 0.6;
+
+impl RosterError {
+    /// There is no plugin of this name, but there may be one that is meant.
+    #[must_use]
+    pub fn not_found<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Self {
+        let likeness = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
+        let best = names.map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
+        let meant = best.filter(|(likeness, _)| *likeness >= SUGGESTION_LIKENESS).map(|(_, known)| known.to_owned());
+        Self::NotFound { name: name.chars().take(80).collect(), meant }
+    }
+}
+
 /// Why something was not done with plugins.
 #[derive(Debug, thiserror::Error)]
 pub enum RosterError {

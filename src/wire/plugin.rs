@@ -44,6 +44,8 @@ pub struct PluginDetail {
     pub reach: Vec<ReachView>,
     /// Jobs that it runs now and then.
     pub jobs: Vec<JobView>,
+    /// How far it has been told of events; absent if it is told of none.
+    pub outbox: Option<OutboxView>,
     /// Hooks in which it is not asked for a while, as it broke again and again.
     pub breakers: Vec<BreakerView>,
     /// Components that ran, newest last.
@@ -68,6 +70,87 @@ pub struct JobView {
     pub name: String,
     /// How often it runs, in seconds.
     pub period_s: u32,
+    /// When it runs next; absent before its first run.
+    pub next_at: Option<Timestamp>,
+}
+
+/// How far a plugin has been told of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxView {
+    /// Events that it was not told of yet, wanted or not; absent if they are too many to be counted.
+    pub behind: Option<u64>,
+    /// Hosts whose events wait for another attempt.
+    pub parked: u64,
+    /// Events that could not be told.
+    pub dead_letters: u64,
+    /// Events that had left their timeline before they could be told.
+    pub lost: u64,
+}
+
+/// An event that a plugin could not be told of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LetterView {
+    /// The event.
+    pub event: super::EventView,
+    /// Why, in the words of the newest attempt.
+    pub error: String,
+    /// When it was last tried.
+    pub at: Timestamp,
+    /// How often.
+    pub attempts: u32,
+}
+
+/// What became of dead letters that were told again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayedView {
+    /// Told, and gone.
+    pub told: u64,
+    /// Failed again, and kept.
+    pub failed: u64,
+    /// Whether some were not tried: ask again.
+    pub more: bool,
+    /// Why the newest of them failed.
+    pub error: Option<String>,
+}
+
+/// Dead letters that were dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedView {
+    /// How many.
+    pub dropped: u64,
+}
+
+/// How a job is to be run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunJob {
+    /// Change nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
+}
+
+/// A job that was run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRanView {
+    /// What went wrong; absent when nothing did.
+    pub error: Option<String>,
+    /// What it noted.
+    pub notes: Vec<String>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// A key of a plugin's own store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// The key.
+    pub key: String,
+    /// Length of its value.
+    pub bytes: u64,
+    /// Grows with every write.
+    pub version: u64,
+    /// The value as text; only of a single key, and only if it is text.
+    pub value: Option<String>,
 }
 
 /// A hook in which a plugin is not asked as usual.
@@ -137,6 +220,14 @@ pub struct ApproveOrders {
     /// So many; absent: those that it stopped at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orders: Option<u32>,
+}
+
+/// Records the next calls of a plugin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordCalls {
+    /// So many.
+    pub calls: u32,
 }
 
 /// Orders that were approved.

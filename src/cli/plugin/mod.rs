@@ -3,9 +3,11 @@
 mod binding;
 mod build;
 mod check;
+mod inside;
 mod install;
 mod new;
 mod operate;
+mod record;
 mod remove;
 mod replay;
 mod show;
@@ -32,6 +34,8 @@ pub(crate) enum PluginCommand {
     Check(check::Check),
     /// Run a plugin's written cases, on the real plugin host and without a server
     Test(test::Test),
+    /// Record the next calls of a plugin on a running server
+    Record(record::Record),
     /// Run a recorded call again, with the answers that it got and without a server
     Replay(replay::ReplayArgs),
     /// List the plugins of the server
@@ -64,6 +68,12 @@ pub(crate) enum PluginCommand {
     },
     /// Let a plugin order again that stopped as it wanted too many orders in one run
     Approve(operate::Approve),
+    /// List events that a plugin could not be told of, tell it again, or drop them
+    DeadLetters(inside::DeadLetters),
+    /// Run a plugin's job now
+    Run(inside::RunArgs),
+    /// Show what a plugin stores
+    Kv(inside::Kv),
 }
 
 impl PluginCommand {
@@ -73,6 +83,7 @@ impl PluginCommand {
             Self::Build(build) => build.run(context),
             Self::Check(check) => check.run(context).await,
             Self::Test(test) => test.run(context).await,
+            Self::Record(record) => record.run(context).await,
             Self::Replay(replay) => replay.run(context).await,
             Self::List => show::list(context).await,
             Self::Show { name } => show::show(context, &name).await,
@@ -83,6 +94,9 @@ impl PluginCommand {
             Self::Disable { name } => operate::disable(context, &name).await,
             Self::Enable { name } => operate::enable(context, &name).await,
             Self::Approve(approve) => approve.run(context).await,
+            Self::DeadLetters(letters) => letters.run(context).await,
+            Self::Run(run) => run.run(context).await,
+            Self::Kv(kv) => kv.run(context).await,
         }
     }
 }

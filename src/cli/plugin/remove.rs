@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::super::Context;
+use super::super::client::with_query;
 use super::super::error::Result;
 use super::super::words::harmless;
 use crate::wire::PluginDetail;
@@ -15,6 +16,9 @@ pub(crate) struct Remove {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+    /// Also what it stored, and which events it was told: installed again, it begins anew
+    #[arg(long)]
+    purge: bool,
 }
 
 impl Remove {
@@ -26,8 +30,14 @@ impl Remove {
             "The plugin {name} will be asked no more, and its binding ({}) will be gone.",
             harmless(plugin.file.as_deref().unwrap_or("none"))
         );
-        screen.confirm(&stake, self.yes)?;
-        client.delete(&super::path(&self.name)).await?;
+        let fate = if self.purge {
+            "What it stored will be gone, too."
+        } else {
+            "What it stored stays, for when it is installed again; --purge removes it."
+        };
+        screen.confirm(&format!("{stake}\n{fate}"), self.yes)?;
+        let purge = self.purge.then_some(("purge", "true"));
+        client.delete(&with_query(&super::path(&self.name), purge)).await?;
         screen.remark(&format!("{name}: removed. Undo: install it again."));
         Ok(())
     }

@@ -59,11 +59,14 @@ fn troubles(plugin: &PluginDetail) -> Vec<String> {
         let until = breaker.for_s.map(|seconds| format!(" for {seconds} s")).unwrap_or_default();
         format!("{name} is not asked in {}{until}, as it {}", breaker.hook, harmless(&breaker.why))
     });
+    let letters = plugin.outbox.filter(|outbox| outbox.dead_letters > 0).map(|outbox| {
+        format!("{name} could not be told of {} events: kiwispray plugin dead-letters list {name}", outbox.dead_letters)
+    });
     let stopped = plugin
         .stopped
         .as_ref()
         .map(|stopped| format!("{name} orders nothing, as it {}: kiwispray plugin approve {name}", harmless(stopped)));
-    problem.into_iter().chain(breakers).chain(stopped).collect()
+    problem.into_iter().chain(breakers).chain(letters).chain(stopped).collect()
 }
 
 /// Everything.
@@ -92,8 +95,15 @@ pub(super) fn shown(plugin: &PluginDetail, look: Look) -> String {
         rows.push(("may", reach(&plugin.reach, look)));
     }
     if !plugin.jobs.is_empty() {
-        let jobs = plugin.jobs.iter().map(|job| format!("{} every {} s", harmless(&job.name), job.period_s));
+        let jobs = plugin.jobs.iter().map(|job| {
+            let next = job.next_at.map(|at| format!(", next at {}", at.strftime("%F %T"))).unwrap_or_default();
+            format!("{} every {} s{next}", harmless(&job.name), job.period_s)
+        });
         rows.push(("jobs", jobs.collect::<Vec<_>>().join("\n")));
+    }
+    if let Some(outbox) = plugin.outbox {
+        let behind = outbox.behind.map_or_else(|| "many".to_owned(), |behind| behind.to_string());
+        rows.push(("events", format!("{behind} to be told, {} hosts parked", outbox.parked)));
     }
     let history = plugin.history.iter().rev().map(|kept| {
         let runs = if Some(&kept.digest) == plugin.digest.as_ref() { ", runs" } else { "" };

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::domain::{MetadataError, RetryRefused, SetRefused};
 use crate::images::{ImportError, NotOffered};
-use crate::service::{ApproveRefused, HostsError, RemoveRefused, RosterError};
+use crate::service::{ApproveRefused, HostsError, OutboxError, RemoveRefused, RosterError, ScheduleError};
 use crate::store::{KvError, StoreError};
 use crate::wire::Problem;
 
@@ -19,10 +19,14 @@ pub(super) enum Refusal {
     Remove(RemoveRefused),
     Roster(RosterError),
     Approve(ApproveRefused),
+    Outbox(OutboxError),
+    Schedule(ScheduleError),
     /// The request itself is wrong.
     BadRequest(String),
     /// There is nothing to explain yet.
     Unexplained(String),
+    /// A plugin stores nothing there.
+    NoKey(String),
     /// There is no such path.
     NoRoute,
     /// The path has no such method.
@@ -44,8 +48,21 @@ impl Refusal {
             Self::Roster(error) => roster(error),
             Self::Approve(ApproveRefused::NotStopped(_)) => (StatusCode::CONFLICT, "plugin_not_stopped"),
             Self::Approve(ApproveRefused::Store(_)) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
+            Self::Outbox(OutboxError::NotBound(_)) | Self::Schedule(ScheduleError::NotBound(_)) => {
+                (StatusCode::CONFLICT, "plugin_not_bound")
+            }
+            Self::Outbox(OutboxError::NoLetter { .. } | OutboxError::NotParked { .. }) => {
+                (StatusCode::NOT_FOUND, "letter_not_found")
+            }
+            Self::Outbox(OutboxError::StillBound(_)) => (StatusCode::CONFLICT, "plugin_bound"),
+            Self::Schedule(ScheduleError::NoJob { .. }) => (StatusCode::NOT_FOUND, "job_not_found"),
+            Self::Schedule(ScheduleError::Busy(_)) => (StatusCode::CONFLICT, "job_running"),
+            Self::Outbox(OutboxError::Store(_)) | Self::Schedule(ScheduleError::Store(_)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "store_failed")
+            }
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::Unexplained(_) => (StatusCode::NOT_FOUND, "not_seen"),
+            Self::NoKey(_) => (StatusCode::NOT_FOUND, "key_not_found"),
             Self::NoRoute => (StatusCode::NOT_FOUND, "no_route"),
             Self::NoMethod => (StatusCode::METHOD_NOT_ALLOWED, "no_method"),
             Self::Unreadable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "images_unreadable"),
@@ -65,7 +82,9 @@ impl Refusal {
             Self::Roster(error) => error.to_string(),
             Self::Approve(ApproveRefused::Store(error)) => format!("the store: {error}"),
             Self::Approve(error) => error.to_string(),
-            Self::BadRequest(why) | Self::Unexplained(why) => why.clone(),
+            Self::Outbox(error) => error.to_string(),
+            Self::Schedule(error) => error.to_string(),
+            Self::BadRequest(why) | Self::Unexplained(why) | Self::NoKey(why) => why.clone(),
             Self::NoRoute => "the admin plane has no such path".to_owned(),
             Self::NoMethod => "this path has no such method".to_owned(),
             Self::Unreadable(error) => format!("the images folder cannot be read: {error}"),
@@ -192,6 +211,18 @@ impl From<NotOffered> for Refusal {
 impl From<RosterError> for Refusal {
     fn from(error: RosterError) -> Self {
         Self::Roster(error)
+    }
+}
+
+impl From<OutboxError> for Refusal {
+    fn from(error: OutboxError) -> Self {
+        Self::Outbox(error)
+    }
+}
+
+impl From<ScheduleError> for Refusal {
+    fn from(error: ScheduleError) -> Self {
+        Self::Schedule(error)
     }
 }
 

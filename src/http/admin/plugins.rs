@@ -2,24 +2,32 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::StatusCode;
 use futures_util::future::join_all;
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::domain::{Actor, PluginName};
 use crate::hooks::{BreakerState, Hook, OnError, PluginStatus};
-use crate::service::{Installation, Installed, Member, Reach, Reload, Reloaded, RosterError, Service};
+use crate::service::{HostsError, Installation, Installed, Member, Reach, Reload, Reloaded, RosterError, Service};
 use crate::store::Orders;
 use crate::wire::{
-    ApproveOrders, Approved, BreakerView, InstallPlugin, InstalledPlugin, JobView, KeptView, PluginDetail, ReachView,
-    ReloadedView,
+    ApproveOrders, Approved, BreakerView, InstallPlugin, InstalledPlugin, JobView, KeptView, OutboxView, PluginDetail,
+    ReachView, RecordCalls, ReloadedView,
 };
 
 use super::error::Refusal;
-use super::parse::{bad, document};
+use super::parse::{bad, document, query as query_document};
 use super::{Admin, Peer, Shared};
 
 type Answer<T> = Result<T, Refusal>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RemoveQuery {
+    purge: bool,
+}
 
 pub(super) async fn list(State(admin): Shared) -> Json<Vec<PluginDetail>> {
     let members = admin.roster.members();
@@ -67,8 +75,18 @@ pub(super) async fn install(
     }))
 }
 
-pub(super) async fn remove(State(admin): Shared, Path(name): Path<String>) -> Answer<StatusCode> {
-    admin.roster.remove(name).await?;
+/// With `purge=true` also what it stored, and which events it was told.
+pub(super) async fn remove(
+    State(admin): Shared,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<StatusCode> {
+    let RemoveQuery { purge } = query_document(query.as_deref())?;
+    admin.roster.remove(name.clone()).await?;
+    if purge {
+        admin.service.clear_plugin(&name.parse().map_err(bad)?).await.map_err(HostsError::Store)?;
+        admin.service.forget_outbox(&name).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -87,6 +105,22 @@ pub(super) async fn approve(
     Ok(Json(Approved { orders: admin.service.approve_orders(&plugin, orders, &by).await? }))
 }
 
+/// What was recorded of a plugin's calls, oldest first.
+pub(super) async fn recordings(State(admin): Shared, Path(name): Path<String>) -> Answer<Json<Vec<Value>>> {
+    let name = member(&admin, &name)?.name;
+    Ok(Json(admin.service.hooks().plugin(&name).map(|plugin| plugin.recorded()).unwrap_or_default()))
+}
+
+/// Records a plugin's next calls. What was recorded before is forgotten.
+pub(super) async fn record(State(admin): Shared, Path(name): Path<String>, body: Bytes) -> Answer<Json<Vec<Value>>> {
+    let RecordCalls { calls } = document(&body)?;
+    let name = member(&admin, &name)?.name;
+    if let Some(plugin) = admin.service.hooks().plugin(&name) {
+        plugin.record(calls);
+    }
+    Ok(Json(Vec::new()))
+}
+
 /// A binding as one line of JSON, then the component; without one, that of the plugin as it is bound.
 pub(super) fn installation(name: String, body: &[u8]) -> Answer<Installation> {
     let (line, component) = match body.iter().position(|byte| *byte == b'\n') {
@@ -98,12 +132,22 @@ pub(super) fn installation(name: String, body: &[u8]) -> Answer<Installation> {
     Ok(Installation { name, binding, component, widen, dry_run })
 }
 
-fn member(admin: &Admin, name: &str) -> Answer<Member> {
-    let found = admin.roster.members().into_iter().find(|member| member.name == name);
-    found.ok_or_else(|| RosterError::NotFound { name: name.chars().take(80).collect(), meant: None }.into())
+pub(super) fn member(admin: &Admin, name: &str) -> Answer<Member> {
+    let members = admin.roster.members();
+    let found = members.iter().find(|member| member.name == name).cloned();
+    found.ok_or_else(|| RosterError::not_found(name, members.iter().map(|member| member.name.as_str())).into())
 }
 
 async fn detail(service: &Service, member: Member) -> PluginDetail {
+    let outbox = outbox(service, &member.name).await;
+    let next_runs = service.schedule_state().await.unwrap_or_default();
+    let next_run = |job: &str| {
+        let state = next_runs.iter().find(|state| state.plugin == member.name && state.job == job)?;
+        state.last.as_ref().map(|last| last.next_at)
+    };
+    let jobs = member.about.jobs.iter();
+    let jobs = jobs.map(|job| JobView { name: job.name.clone(), period_s: job.period_s, next_at: next_run(&job.name) });
+    let jobs = jobs.collect();
     let stopped = stopped(service, &member.name).await;
     let (status, problem, version, origin, digest) = match member.status {
         PluginStatus::Ready { version, origin, digest } => ("ok", None, Some(version), Some(origin), Some(digest)),
@@ -134,7 +178,8 @@ async fn detail(service: &Service, member: Member) -> PluginDetail {
         },
         config: member.config,
         reach: member.reach.into_iter().map(reach).collect(),
-        jobs: member.about.jobs.into_iter().map(|job| JobView { name: job.name, period_s: job.period_s }).collect(),
+        jobs,
+        outbox,
         breakers: member.breakers.into_iter().map(breaker).collect(),
         history: member
             .history
@@ -143,6 +188,18 @@ async fn detail(service: &Service, member: Member) -> PluginDetail {
             .collect(),
         stopped,
     }
+}
+
+/// How far it has been told of events; none if it is not told of any.
+async fn outbox(service: &Service, name: &str) -> Option<OutboxView> {
+    let states = service.outbox_state().await.unwrap_or_default();
+    let state = states.into_iter().find(|state| state.plugin == name)?;
+    Some(OutboxView {
+        behind: state.behind,
+        parked: state.parked.len() as u64,
+        dead_letters: state.dead_letters,
+        lost: state.lost,
+    })
 }
 
 /// What a plugin stopped at that wanted more orders than it may give.

@@ -1,0 +1,129 @@
+//! What plugins have beside their binding: events that could not be told, jobs, and a store of their own.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use serde::Deserialize;
+
+use crate::domain::{HostId, PluginName};
+use crate::hooks::Run;
+use crate::service::{HostsError, Letters};
+use crate::wire::{DroppedView, JobRanView, KeyView, LetterView, ReplayedView, RunJob};
+
+use super::error::Refusal;
+use super::parse::{bad, document, query as query_document};
+use super::plugins::member;
+use super::{Admin, Shared, view};
+
+/// Letters and keys of one answer.
+const MOST: u32 = 500;
+
+type Answer<T> = Result<T, Refusal>;
+
+/// All of a plugin's letters; those of one host; or one of them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LettersQuery {
+    host: Option<String>,
+    event: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct KeysQuery {
+    prefix: String,
+    after: Option<String>,
+}
+
+impl LettersQuery {
+    fn letters(&self) -> Answer<Letters> {
+        let number = |text: &String| text.parse::<u64>().map_err(|_| bad("host and event are numbers"));
+        let (host, event) = (self.host.as_ref().map(number).transpose()?, self.event.as_ref().map(number).transpose()?);
+        match (host.map(HostId::new), event) {
+            (Some(host), Some(event)) => Ok(Letters::One(host, event)),
+            (Some(host), None) => Ok(Letters::Of(host)),
+            (None, None) => Ok(Letters::All),
+            (None, Some(_)) => Err(bad("an event is one of a host: name it, too")),
+        }
+    }
+}
+
+pub(super) async fn letters(
+    State(admin): Shared,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<Vec<LetterView>>> {
+    let host = match query_document::<LettersQuery>(query.as_deref())?.letters()? {
+        Letters::One(host, _) | Letters::Of(host) => Some(host),
+        Letters::All => None,
+    };
+    let letters = admin.service.dead_letters(&member(&admin, &name)?.name, host, None, MOST).await?;
+    let letters = letters.into_iter().map(|letter| LetterView {
+        event: view::event(&letter.event),
+        error: letter.error,
+        at: letter.at,
+        attempts: letter.attempts,
+    });
+    Ok(Json(letters.collect()))
+}
+
+pub(super) async fn replay(
+    State(admin): Shared,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<ReplayedView>> {
+    let which = query_document::<LettersQuery>(query.as_deref())?.letters()?;
+    let replayed = admin.service.replay_dead_letters(&member(&admin, &name)?.name, which).await?;
+    let (told, failed, more, error) = (replayed.told, replayed.failed, replayed.more, replayed.error);
+    Ok(Json(ReplayedView { told, failed, more, error }))
+}
+
+pub(super) async fn drop_letters(
+    State(admin): Shared,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<DroppedView>> {
+    let which = query_document::<LettersQuery>(query.as_deref())?.letters()?;
+    Ok(Json(DroppedView { dropped: admin.service.drop_dead_letters(&member(&admin, &name)?.name, which).await? }))
+}
+
+pub(super) async fn run_job(
+    State(admin): Shared,
+    Path((name, job)): Path<(String, String)>,
+    body: Bytes,
+) -> Answer<Json<JobRanView>> {
+    let RunJob { dry_run } = document(&body)?;
+    let run = if dry_run { Run::Dry } else { Run::Real };
+    let ran = admin.service.run_job_now(&member(&admin, &name)?.name, &job, run).await?;
+    let error = ran.result.err().map(|error| error.to_string());
+    Ok(Json(JobRanView { error, notes: ran.notes, took_ms: ran.took_ms }))
+}
+
+pub(super) async fn keys(
+    State(admin): Shared,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<Vec<KeyView>>> {
+    let KeysQuery { prefix, after } = query_document(query.as_deref())?;
+    let plugin = plugin(&admin, &name)?;
+    let keys = admin.service.plugin_keys(&plugin, &prefix, after.as_deref(), MOST).await.map_err(HostsError::Store)?;
+    let keys = keys.into_iter().map(|key| KeyView {
+        key: key.key,
+        bytes: key.bytes as u64,
+        version: key.version,
+        value: None,
+    });
+    Ok(Json(keys.collect()))
+}
+
+pub(super) async fn value(State(admin): Shared, Path((name, key)): Path<(String, String)>) -> Answer<Json<KeyView>> {
+    let plugin = plugin(&admin, &name)?;
+    let found = admin.service.plugin_value(&plugin, &key).await.map_err(HostsError::Store)?;
+    let found = found.ok_or_else(|| Refusal::NoKey(format!("the plugin {plugin} stores nothing under {key:?}")))?;
+    let value = std::str::from_utf8(&found.value).ok().map(str::to_owned);
+    Ok(Json(KeyView { key, bytes: found.value.len() as u64, version: found.version, value }))
+}
+
+fn plugin(admin: &Admin, name: &str) -> Answer<PluginName> {
+    member(admin, name)?.name.parse().map_err(bad)
+}
