@@ -180,7 +180,7 @@ impl Inner {
     }
 
     /// Puts a slot in the place of another one, and binds what is there now.
-    async fn replace(&self, slots: &mut Vec<Slot>, place: usize, slot: Slot) -> Result<Member, RosterError> {
+    async fn replace(&self, slots: &mut [Slot], place: usize, slot: Slot) -> Result<Member, RosterError> {
         let member = slot.member(Instant::now());
         if let Some(old) = slots.get_mut(place) {
             *old = slot;

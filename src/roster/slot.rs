@@ -146,7 +146,6 @@ impl Workshop {
             imports: imports(&binding.grant),
             grants: binding.grant.core(),
             config: binding.config.clone(),
-            ..Component::default()
         };
         let plugin = host.load(component).await.map_err(|error| error.to_string())?;
         Ok(Running { plugin, breakers: Arc::default(), key: Some(key(binding, Some(found.digest))) })

@@ -61,12 +61,14 @@ impl Wanted {
             let own = |manifest: &Manifest| manifest.component(folder).file_name() == path.file_name();
             (path.to_owned(), manifest.filter(own).map(|manifest| (manifest, folder.to_owned())))
         };
-        let component = fs::read(&file).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => CliError::not_found(format!(
-                "there is no component {}: is the plugin built? `kiwispray plugin build` does it",
-                file.display()
-            )),
-            _ => CliError::failed(format!("{}: {error}", file.display())),
+        let component = fs::read(&file).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                let path = file.display();
+                return CliError::not_found(format!(
+                    "there is no component {path}: is the plugin built? `kiwispray plugin build` does it"
+                ));
+            }
+            CliError::failed(format!("{}: {error}", file.display()))
         })?;
         let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let own = folder.as_ref().map(|(manifest, _)| manifest.name.to_string());
