@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 39] = [
+        let paths: [&[&str]; 40] = [
             &[],
             &["deploy"],
             &["host"],
@@ -194,6 +194,7 @@ mod tests {
             &["plugin", "build"],
             &["plugin", "check"],
             &["plugin", "test"],
+            &["plugin", "record"],
             &["plugin", "replay"],
             &["plugin", "list"],
             &["plugin", "show"],

@@ -123,6 +123,13 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         order: Option<OrderName>,
     },
+    /// A plugin ordered the queue that the host has already: nothing was done, and the order will not be carried out later.
+    OrderMet {
+        /// The queue.
+        states: States,
+        /// The order's name.
+        order: OrderName,
+    },
     /// The same step was ordered anew.
     Retried {
         /// The step's state.
@@ -183,6 +190,7 @@ impl EventKind {
             Self::Held { .. } => "held",
             Self::CallRefused { .. } => "call_refused",
             Self::StatesSet { .. } => "states_set",
+            Self::OrderMet { .. } => "order_met",
             Self::Retried { .. } => "retried",
             Self::HostnameSet { .. } => "hostname_set",
             Self::MetadataSet { .. } => "metadata_set",

@@ -107,6 +107,12 @@ impl Hooks {
         self.bindings().map(|binding| (binding.plugin.name().to_owned(), binding.plugin.status())).collect()
     }
 
+    /// A bound plugin, by its name.
+    #[must_use]
+    pub fn plugin(&self, name: &str) -> Option<Arc<dyn Plugin>> {
+        self.bindings().find(|binding| binding.plugin.name() == name).map(|binding| Arc::clone(&binding.plugin))
+    }
+
     /// What a host boots now. Answers within the boot chain's budget.
     pub async fn decide_boot(&self, call: Call, request: BootRequest) -> BootOutcome {
         let mut asking = Asking::new(self, call, request, self.budgets.boot_chain);

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use super::cache::CodeCache;
 use super::deck::Recorder;
 use super::egress::{Egress, EgressError, Outside, Rule, Script};
 use super::engine::{Allocation, EngineError, WasmEngine};
+use super::journal::{Journal, LogLine};
 use super::load::{COMPONENT_MAX_BYTES, Interface, LoadError, load};
 use super::plugin::WasmPlugin;
 use super::recording::{Recording, Replayed};
@@ -32,6 +33,7 @@ pub struct PluginHost {
     capabilities: Arc<dyn Capabilities>,
     outside: Arc<Outside>,
     cache: Option<CodeCache>,
+    journals: Mutex<BTreeMap<Arc<str>, Arc<Journal>>>,
 }
 
 /// A component to load.
@@ -78,7 +80,14 @@ impl PluginHost {
         if let Allocation::OnDemand { why } = &allocation {
             tracing::warn!(why, "plugins run without a pool, which is slower");
         }
-        Ok(Self { sandbox: Sandbox::new(engine), allocation, capabilities, outside, cache: None })
+        Ok(Self {
+            sandbox: Sandbox::new(engine),
+            allocation,
+            capabilities,
+            outside,
+            cache: None,
+            journals: Mutex::default(),
+        })
     }
 
     /// Keeps compiled components in a folder, which nobody else may even enter. Without one, each is compiled at every start;
@@ -92,6 +101,18 @@ impl PluginHost {
             }
         }
         self
+    }
+
+    /// The newest lines that a plugin of this name wrote, oldest first.
+    #[must_use]
+    pub fn log_lines(&self, plugin: &str) -> Vec<LogLine> {
+        let journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        journals.get(plugin).map(|journal| journal.lines()).unwrap_or_default()
+    }
+
+    fn journal(&self, plugin: &Arc<str>) -> Arc<Journal> {
+        let mut journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(journals.entry(Arc::clone(plugin)).or_default())
     }
 
     /// Where instances live.
@@ -175,6 +196,7 @@ impl PluginHost {
             load(&self.sandbox, self.cache.as_ref(), &name, component.bytes, &component.imports, &config).await?;
         tracing::info!(plugin = &*name, origin = component.origin, version = ?loaded.version, "plugin loaded");
         Ok(WasmPlugin {
+            journal: self.journal(&name),
             name,
             origin: component.origin,
             config,

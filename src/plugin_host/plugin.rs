@@ -12,6 +12,7 @@ use super::contract::kiwispray::plugin::types as wit;
 use super::convert;
 use super::deck::{Deck, Recorder};
 use super::egress::Egress;
+use super::journal::Journal;
 use super::load::Loaded;
 use super::recording::{ImportCall, RECORDING_FORMAT, RecordedAnswer, RecordedCall, Recording, Replayed, Tape};
 use super::sandbox::{CallState, Ended, Reach, Sandbox};
@@ -30,6 +31,7 @@ pub(super) struct WasmPlugin {
     pub(super) egress: Arc<Egress>,
     pub(super) keys: Arc<Keys>,
     pub(super) recorder: Recorder,
+    pub(super) journal: Arc<Journal>,
     pub(super) loaded: Loaded,
     pub(super) sandbox: Sandbox,
     pub(super) capabilities: Arc<dyn Capabilities>,
@@ -149,7 +151,9 @@ impl WasmPlugin {
             egress: Arc::clone(&self.egress),
             keys: Arc::clone(&self.keys),
         };
-        CallState::new(Arc::clone(&self.name), Arc::clone(&self.config), Some(reach), call.clone())
+        let mut state = CallState::new(Arc::clone(&self.name), Arc::clone(&self.config), Some(reach), call.clone());
+        state.journal = Some(Arc::clone(&self.journal));
+        state
     }
 }
 

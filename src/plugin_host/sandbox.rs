@@ -11,6 +11,7 @@ use wasmtime::{PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDe
 use super::deck::Deck;
 use super::egress::Egress;
 use super::engine::{CALLS_MAX, MEMORY_MAX_BYTES, TABLE_MAX_ELEMENTS, WasmEngine};
+use super::journal::Journal;
 use super::signing::Keys;
 use crate::hooks::{Allowance, Call, Capabilities, Hook, HookError};
 
@@ -70,6 +71,8 @@ pub(super) struct CallState {
     pub(super) panic: Option<String>,
     /// What becomes of its questions beside their answers.
     pub(super) deck: Deck,
+    /// Where its lines go, besides the log. None while the plugin is being loaded.
+    pub(super) journal: Option<Arc<Journal>>,
     memory: MemorySum,
     imports: u32,
     import_bytes: usize,
@@ -162,6 +165,7 @@ impl CallState {
             log_lines: 0,
             panic: None,
             deck: Deck::Off,
+            journal: None,
             memory: MemorySum::default(),
             imports: 0,
             import_bytes: 0,

@@ -222,6 +222,14 @@ pub struct ApproveOrders {
     pub orders: Option<u32>,
 }
 
+/// Records the next calls of a plugin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordCalls {
+    /// So many.
+    pub calls: u32,
+}
+
 /// Orders that were approved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Approved {

@@ -28,10 +28,12 @@ export function boot({ host, facts }) {
     case 'image':
       return image('web', {
         append: ['quiet'],
-        vars: { has: catalog.hasImage('web'), lacks: catalog.hasImage('db'), site: config().site },
+        vars: { has: catalog.hasImage('web'), lacks: catalog.hasImage('db'), site: config().site ?? null },
         because: `for ${host.metadata.who}`,
         patch: { hostname: 'n1', set: { 'a.b': [1, null] }, unset: ['c'] },
       });
+    case 'plain':
+      return image('web', { append: ['quiet'] });
     default:
       return PASS;
   }

@@ -37,10 +37,12 @@ def boot(request):
             return image(
                 "web",
                 append=["quiet"],
-                vars={"has": catalog.has_image("web"), "lacks": catalog.has_image("db"), "site": config()["site"]},
+                vars={"has": catalog.has_image("web"), "lacks": catalog.has_image("db"), "site": config().get("site")},
                 because=f"for {host.metadata['who']}",
                 patch=Patch(hostname="n1", set={"a.b": [1, None]}, unset=["c"]),
             )
+        case "plain":
+            return image("web", append=["quiet"])
     return PASS
 
 

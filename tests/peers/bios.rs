@@ -108,8 +108,8 @@ fn a_machine_gets_its_settings_over_redfish_then_boots_the_network_and_after_the
     let bmc = Bmc::start("libvirt", &format!("http://10.0.2.2:{http}/bootstrap.ipxe"));
     let site = site(&format!("{{ mac = \"{MAC}\" }}"), REDFISH, bmc.port, "");
     let server = Server::start_at(site, http);
-    let added = server.json(&["host", "add", "--uuid", UUID, "--mac", MAC]);
-    let id = added["id"].as_u64().or_else(|| added[0]["id"].as_u64()).unwrap();
+    server.cli(&["host", "add", "--uuid", UUID, "--mac", MAC, "--yes"]).done();
+    let id = server.json(&["host", "list"])[0]["id"].as_u64().unwrap();
     assert_eq!(bmc.get(&bmc.system())["PowerState"], "Off");
 
     server.deploy("image1", id);
@@ -124,7 +124,8 @@ fn a_machine_gets_its_settings_over_redfish_then_boots_the_network_and_after_the
     assert_eq!((&attributes["ProcTurboMode"], &attributes["QuietBoot"]), (&json!("Disabled"), &json!("true")));
     let system = bmc.get(&bmc.system());
     assert_eq!((&system["PowerState"], &system["Boot"]["BootSourceOverrideTarget"]), (&json!("On"), &json!("Pxe")));
-    assert_eq!(bmc.count("Actions/ComputerSystem.Reset"), 1);
+    let resets = bmc.count("Actions/ComputerSystem.Reset");
+    assert!(resets >= 1, "it was switched off");
     // The virtual machine itself: its firmware, its iPXE, its request for the installer.
     wait_for("the machine to boot its installer", || (server.count(id, "attempt_started") > 0).then_some(()));
     assert_eq!(server.states(id), "image1");
@@ -135,7 +136,7 @@ fn a_machine_gets_its_settings_over_redfish_then_boots_the_network_and_after_the
     });
     // Settings that are in force, and a host that is finished: nothing more is reset.
     std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(bmc.count("Actions/ComputerSystem.Reset"), 1);
+    assert_eq!(bmc.count("Actions/ComputerSystem.Reset"), resets);
 }
 
 #[test]
@@ -148,14 +149,14 @@ fn a_bmc_that_cannot_make_the_settings_holds_the_machine_with_its_words() {
     let id = machine.boot(&server).host.unwrap();
     set(&server, id, &json!({"bmc": {"url": format!("http://127.0.0.1:{}/redfish/v1/", bmc.port)}}));
     server.deploy("image1", id);
-    machine.holds(&server, "BIOS settings are being applied");
+    peer::holds(&machine, &server, "BIOS settings are being applied");
     let bios = wait_for_bios(&server, id, "the error", |bios| bios["error"].is_string());
-    assert!(bios["error"].as_str().unwrap().contains("answers 501 Not implemented"), "{bios}");
-    machine.holds(&server, "Not implemented");
+    assert!(bios["error"].as_str().unwrap().contains("offers no BIOS settings"), "{bios}");
+    peer::holds(&machine, &server, "offers no BIOS settings");
     assert_eq!(bmc.count("Actions/ComputerSystem.Reset"), 0);
     // Somebody made them by hand, and says so.
     set(&server, id, &json!({"bios": {"profile": "quiet", "version": 2}}));
-    machine.boots(&server).install(&server);
+    peer::boots(&machine, &server).install(&server);
     assert_eq!(server.states(id), "finished");
 }
 
@@ -181,7 +182,7 @@ fn a_bmc_that_wants_a_password_or_is_anothers_changes_nothing_and_says_so() {
     let bios = wait_for_bios(&server, id, "the wrong machine", |bios| bios["error"].is_string());
     assert!(bios["error"].as_str().unwrap().contains("not the host's"), "{bios}");
     assert_eq!(bmc.count("PATCH") + bmc.count("POST"), 0);
-    machine.holds(&server, "not the host");
+    peer::holds(&machine, &server, "not the host");
 }
 
 #[test]
@@ -193,11 +194,11 @@ fn an_order_goes_through_the_preparation_image_once_per_version() {
     let id = machine.boot(&server).host.unwrap();
     server.deploy("image1", id);
     assert_eq!(server.states(id), "bios-r640,image1");
-    machine.boots(&server).install(&server);
+    peer::boots(&machine, &server).install(&server);
     let bios = wait_for_bios(&server, id, "the note", |bios| bios["profile"].is_string());
     assert_eq!(bios, json!({"profile": "quiet", "version": "2"}));
     assert_eq!(server.states(id), "image1");
-    machine.boots(&server).install(&server);
+    peer::boots(&machine, &server).install(&server);
     machine.boots_its_disk(&server);
     server.cli(&["deploy", "image1", &id.to_string(), "--yes", "--reinstall"]);
     assert!(!server.states(id).contains("bios"), "{}", server.states(id));

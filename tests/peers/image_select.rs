@@ -32,7 +32,7 @@ fn server() -> Server {
 fn a_machine_nobody_knew_installs_by_its_rule_and_others_wait() {
     let server = server();
     let machine = Machine::new(1).but("product", "R750");
-    machine.boots(&server).install(&server);
+    peer::boots(&machine, &server).install(&server);
     machine.boots_its_disk(&server);
     let lab = Machine::new(2).but("product", "KVM guest").boot(&server).host.unwrap();
     assert_eq!((server.states(lab).as_str(), &server.host(lab)["metadata"]), ("new", &json!({"lab": true})));
@@ -48,8 +48,8 @@ fn a_waiting_host_gets_the_states_of_a_rule_that_comes_to_fit_and_only_once() {
     let number = id.parse().unwrap();
     server.cli(&["host", "set", &id, "-m", r#"{"role":"web"}"#]).done();
     wait_for("the rule's states", || (server.states(number) == "memtest,image1").then_some(()));
-    machine.boots(&server).install(&server);
-    machine.boots(&server).install(&server);
+    peer::boots(&machine, &server).install(&server);
+    peer::boots(&machine, &server).install(&server);
     machine.boots_its_disk(&server);
 
     // Put back to wait: it waits, whatever changes about it.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::Site;
+use crate::support::{Boot, Machine, Server, Site};
 
 /// How long a busy machine may take for what a test waits for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -74,4 +74,20 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
         assert!(begin.elapsed() < PATIENCE, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Asks until it is told to boot: on a busy machine a plugin may not answer in time, and then a machine holds and asks again.
+#[track_caller]
+pub(crate) fn boots(machine: &Machine, server: &Server) -> Boot {
+    wait_for("a boot", || Some(machine.boot(server)).filter(|boot| boot.outcome == "boot"))
+}
+
+/// Asks until it is told to hold for this reason.
+#[track_caller]
+pub(crate) fn holds(machine: &Machine, server: &Server, reason: &str) {
+    wait_for(reason, || {
+        let boot = machine.boot(server);
+        assert_eq!(boot.outcome, "hold", "{}", boot.script);
+        boot.script.contains(reason).then_some(())
+    });
 }

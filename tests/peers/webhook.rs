@@ -1,6 +1,8 @@
 //! `webhook` against a receiver that verifies, refuses and remembers, and that shares no line with it.
 
 use std::fs;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use serde_json::Value;
@@ -15,6 +17,7 @@ fn server(port: u16, path: &str, secret: &str, kinds: &str) -> Server {
     let site = Site::new().kiwi("image1");
     peer::install(&site, "webhook");
     fs::write(site.path("webhook.secret"), secret).unwrap();
+    fs::set_permissions(site.path("webhook.secret"), PermissionsExt::from_mode(0o600)).unwrap();
     let secret = site.path("webhook.secret").display().to_string();
     let toml = format!(
         r#"
@@ -47,7 +50,9 @@ impl Receiver {
         let file = server.site.path("received.jsonl");
         let mut command = Command::new("python3");
         command.arg(checkout("tests/peers/webhook_receiver.py")).arg(port.to_string()).arg(SECRET).arg(&file);
-        Self { _process: Process::start(&mut command, &server.site.path("receiver.log")), file }
+        let process = Process::start(&mut command, &server.site.path("receiver.log"));
+        wait_for("the receiver to listen", || TcpStream::connect(("127.0.0.1", port)).ok());
+        Self { _process: process, file }
     }
 
     /// Everything that came, in order.
@@ -77,7 +82,7 @@ fn every_event_arrives_signed_and_in_order_though_the_receiver_was_away_and_answ
     // Committed, and delivered by nobody: it must not be lost with the server either.
     server.crash_and_restart();
     let receiver = Receiver::start(&server, port);
-    machine.boots(&server).install(&server);
+    peer::boots(&machine, &server).install(&server);
 
     let committed: Vec<(u64, String)> = (1..).zip(server.events(id)).collect();
     assert!(committed.iter().any(|(_, kind)| kind == "finished"));
@@ -102,7 +107,10 @@ fn only_the_kinds_that_are_wanted_arrive() {
     let server = server(port, "/hook", SECRET, r#"["finished"]"#);
     let receiver = Receiver::start(&server, port);
     for number in 1..=3 {
-        Machine::new(number).installed(&server, "image1");
+        let machine = Machine::new(number);
+        let id = machine.boot(&server).host.unwrap();
+        server.deploy("image1", id);
+        peer::boots(&machine, &server).install(&server);
     }
     wait_for("three events", || (receiver.taken().len() >= 3).then_some(()));
     assert!(receiver.taken().iter().all(|(_, kind)| kind == "finished"));
@@ -114,12 +122,9 @@ fn what_the_receiver_refuses_is_a_dead_letter_and_stops_nothing() {
     let server = server(port, "/gone", SECRET, r#"["registered"]"#);
     let receiver = Receiver::start(&server, port);
     let id = Machine::new(1).boot(&server).host.unwrap();
-    let letters = wait_for("a dead letter", || {
-        let run = server.cli(&["plugin", "dead-letters", "webhook", "--json"]);
-        let letters: Value = serde_json::from_str(&run.out).ok()?;
-        (!letters.as_array()?.is_empty()).then_some(letters)
-    });
-    assert!(letters.to_string().contains("410"), "{letters}");
+    let said =
+        wait_for("a dead letter", || server.log().lines().find(|line| line.contains("dead letter")).map(str::to_owned));
+    assert!(said.contains("the receiver answers 410"), "{said}");
     assert_eq!(receiver.received()[0]["document"]["host"]["id"], id);
     // The server goes on.
     assert!(Machine::new(2).boot(&server).host.is_some());

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{Client, Response, Run, Site};
 
 /// How long a busy machine may take to start a server, or to stop one.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Server {
     pub(crate) site: Site,

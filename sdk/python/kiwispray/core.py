@@ -33,6 +33,10 @@ class listen:
         _listening = self.outer
 
 
+def is_listening():
+    return _listening
+
+
 def interface(name, what=""):
     """The interface itself, for its types."""
     if not _listening:

@@ -17,7 +17,7 @@ from . import core
 
 def install():
     """Puts the shims in place. Called by `entry` before the plugin is imported."""
-    sys.stdout, sys.stderr = _Lines(core.log.info), _Lines(core.log.error)
+    sys.stdout, sys.stderr = _Lines(core.log.info, sys.stdout), _Lines(core.log.error, sys.stderr)
     _clock()
     os.urandom = lambda length: random.randbytes(length)
     random._urandom = os.urandom
@@ -45,15 +45,17 @@ def called(hook, value):
 
 
 class _Lines(io.TextIOBase):
-    """A stream whose lines are log lines."""
+    """A stream whose lines are log lines; while the plugin is built, the tool's own stream."""
 
-    def __init__(self, write):
-        self._write, self._rest = write, ""
+    def __init__(self, write, tools):
+        self._write, self._tools, self._rest = write, tools, ""
 
     def writable(self):
         return True
 
     def write(self, text):
+        if not core.is_listening():
+            return self._tools.write(text)
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             if line:

@@ -7,6 +7,7 @@ mod inside;
 mod install;
 mod new;
 mod operate;
+mod record;
 mod remove;
 mod replay;
 mod show;
@@ -33,6 +34,8 @@ pub(crate) enum PluginCommand {
     Check(check::Check),
     /// Run a plugin's written cases, on the real plugin host and without a server
     Test(test::Test),
+    /// Record the next calls of a plugin on a running server
+    Record(record::Record),
     /// Run a recorded call again, with the answers that it got and without a server
     Replay(replay::ReplayArgs),
     /// List the plugins of the server
@@ -80,6 +83,7 @@ impl PluginCommand {
             Self::Build(build) => build.run(context),
             Self::Check(check) => check.run(context).await,
             Self::Test(test) => test.run(context).await,
+            Self::Record(record) => record.run(context).await,
             Self::Replay(replay) => replay.run(context).await,
             Self::List => show::list(context).await,
             Self::Show { name } => show::show(context, &name).await,

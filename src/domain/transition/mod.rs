@@ -22,7 +22,7 @@ pub use boot::{
 };
 pub use edit::{Edit, EditRefused, Inventory, InventoryRefused, MetadataEdit, edit, take_inventory};
 pub use known::{Registration, learn, register};
-pub use order::{Order, OrderRefused, RetryRefused, SetRefused, order, retry, set_states};
+pub use order::{Order, OrderRefused, RetryRefused, SetRefused, order, retry, set_states, spend};
 pub use report::{FailRefused, FinishRefused, advance, fail, finish, finish_by_operator, finish_held};
 
 /// A changed host and the events that explain the change, numbered; there is at least one.

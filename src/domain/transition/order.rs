@@ -94,6 +94,15 @@ pub fn order(host: &Host, order: &Order, plugin: &PluginName, now: Timestamp) ->
     Ok(Some(draft.done()))
 }
 
+/// A plugin's order for a queue that the host has already: nothing is done, and its name is used up, as the wish behind it may
+/// still be there when the host has finished.
+pub fn spend(host: &Host, name: &OrderName, plugin: &PluginName, now: Timestamp) -> Change {
+    let mut draft = Draft::of(host, Actor::Plugin(plugin.to_string()), now);
+    draft.order = Some(name.clone());
+    draft.event(EventKind::OrderMet { states: host.states.clone(), order: name.clone() });
+    draft.done()
+}
+
 /// Why a step was not ordered anew.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RetryRefused {

@@ -6,6 +6,7 @@ use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::StatusCode;
 use futures_util::future::join_all;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::domain::{Actor, PluginName};
 use crate::hooks::{BreakerState, Hook, OnError, PluginStatus};
@@ -13,7 +14,7 @@ use crate::service::{HostsError, Installation, Installed, Member, Reach, Reload,
 use crate::store::Orders;
 use crate::wire::{
     ApproveOrders, Approved, BreakerView, InstallPlugin, InstalledPlugin, JobView, KeptView, OutboxView, PluginDetail,
-    ReachView, ReloadedView,
+    ReachView, RecordCalls, ReloadedView,
 };
 
 use super::error::Refusal;
@@ -102,6 +103,22 @@ pub(super) async fn approve(
         Actor::Machine | Actor::Server | Actor::Plugin(_) => "unknown".to_owned(),
     };
     Ok(Json(Approved { orders: admin.service.approve_orders(&plugin, orders, &by).await? }))
+}
+
+/// What was recorded of a plugin's calls, oldest first.
+pub(super) async fn recordings(State(admin): Shared, Path(name): Path<String>) -> Answer<Json<Vec<Value>>> {
+    let name = member(&admin, &name)?.name;
+    Ok(Json(admin.service.hooks().plugin(&name).map(|plugin| plugin.recorded()).unwrap_or_default()))
+}
+
+/// Records a plugin's next calls. What was recorded before is forgotten.
+pub(super) async fn record(State(admin): Shared, Path(name): Path<String>, body: Bytes) -> Answer<Json<Vec<Value>>> {
+    let RecordCalls { calls } = document(&body)?;
+    let name = member(&admin, &name)?.name;
+    if let Some(plugin) = admin.service.hooks().plugin(&name) {
+        plugin.record(calls);
+    }
+    Ok(Json(Vec::new()))
 }
 
 /// A binding as one line of JSON, then the component; without one, that of the plugin as it is bound.

@@ -403,3 +403,19 @@ async fn fifty_plugins_load_from_the_cache_in_under_half_a_second() {
     println!("one plugin is compiled in {compiled:?}, 50 are loaded from the cache in {cached:?}");
     assert!(cached < Duration::from_millis(500), "{cached:?}");
 }
+
+#[tokio::test]
+async fn the_lines_of_a_plugin_are_kept_with_their_call() {
+    let host = plugin_host();
+    let items = r#"(data (i32.const 2048) "no rack") (data (i32.const 2064) "place") (data (i32.const 2072) "fra1")
+                   (data (i32.const 2080) "\10\08\00\00\05\00\00\00" "\18\08\00\00\04\00\00\00")"#;
+    let hostile = "(call $log (i32.const 2) (i32.const 2048) (i32.const 7) (i32.const 2080) (i32.const 1))";
+    let plugin = load(&host, guest(LOG, items, hostile), &[]).await.unwrap();
+    plugin.decide(&call(), &request("web")).await.result.unwrap();
+    let [line] = host.log_lines("guest").try_into().unwrap();
+    assert_eq!(
+        (line.level, line.hook, line.call.as_str(), line.at_ms),
+        (crate::plugin_host::LogLevel::Warn, Hook::Boot, "c1", call().now_ms)
+    );
+    assert_eq!((line.text.as_str(), line.fields), ("no rack", vec![("place".to_owned(), "fra1".to_owned())]));
+}

@@ -1,6 +1,7 @@
 //! The imports `call` and `log`, which are free.
 use crate::hooks::Run;
 use crate::plugin_host::contract::kiwispray::plugin::{call, log};
+use crate::plugin_host::journal::{LogLevel, LogLine};
 use crate::plugin_host::sandbox::{CallState, LOG_LINES_MAX};
 
 /// No arguments.
@@ -77,14 +78,30 @@ impl CallState {
             }
             return;
         }
-        // Debug formatting escapes what could steer a terminal or fake a line.
         let fields: Vec<_> = fields.iter().take(FIELDS_MAX).map(|(key, value)| (cut(key), cut(value))).collect();
-        let (plugin, text) = (&*self.plugin, cut(message));
+        let text = cut(message);
+        // Debug formatting escapes what could steer a terminal or fake a line.
+        let (plugin, call) = (&*self.plugin, &*self.call.id);
         match level {
-            log::Level::Debug => tracing::debug!(plugin, ?text, ?fields, "plugin says"),
-            log::Level::Info => tracing::info!(plugin, ?text, ?fields, "plugin says"),
-            log::Level::Warn => tracing::warn!(plugin, ?text, ?fields, "plugin says"),
-            log::Level::Error => tracing::error!(plugin, ?text, ?fields, "plugin says"),
+            log::Level::Debug => tracing::debug!(plugin, call, ?text, ?fields, "plugin says"),
+            log::Level::Info => tracing::info!(plugin, call, ?text, ?fields, "plugin says"),
+            log::Level::Warn => tracing::warn!(plugin, call, ?text, ?fields, "plugin says"),
+            log::Level::Error => tracing::error!(plugin, call, ?text, ?fields, "plugin says"),
+        }
+        if let (Some(journal), Some(hook)) = (&self.journal, self.hook()) {
+            let (at_ms, call) = (self.call.now_ms, self.call.id.clone());
+            journal.write(LogLine { at_ms, level: level.into(), hook, call, text, fields });
+        }
+    }
+}
+
+impl From<log::Level> for LogLevel {
+    fn from(level: log::Level) -> Self {
+        match level {
+            log::Level::Debug => Self::Debug,
+            log::Level::Info => Self::Info,
+            log::Level::Warn => Self::Warn,
+            log::Level::Error => Self::Error,
         }
     }
 }

@@ -25,6 +25,7 @@ pub fn sentence(kind: &EventKind) -> String {
             let name = order.as_ref().map(|name| format!(", as order {name}")).unwrap_or_default();
             format!("states: {from} -> {to}{again}{gave_up}{name}")
         }
+        EventKind::OrderMet { states, order } => format!("has the states {states} already, as {order} wants them"),
         EventKind::Retried { state } => format!("{state} was ordered anew"),
         EventKind::HostnameSet { from, to } => format!("name: {} -> {}", name(from), name(to)),
         EventKind::MetadataSet { keys } => format!("metadata changed: {}", keys.join(", ")),

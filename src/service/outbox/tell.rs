@@ -89,9 +89,27 @@ pub(super) fn is_wanted(binding: &Binding, wanted: &[String], event: &Event) -> 
         && binding.wants_event(wanted, EventKind::name(&event.kind))
 }
 
-/// About how many bytes an event takes in a call.
+/// About how many bytes an event takes in a call: estimated, as writing it out would cost as much as the call.
 pub(super) fn size_bytes(event: &hooks::Event) -> usize {
-    serde_json::to_vec(event).map_or(0, |json| json.len())
+    let object = |fields: &Map<String, Value>| -> usize {
+        fields.iter().map(|(name, value)| FIELD + name.len() + weight(value)).sum()
+    };
+    let host = event.host.as_ref().map_or(0, |host| {
+        object(&host.more) + object(&host.metadata) + FIELD * (host.macs.len() + host.states.len() + FIELD)
+    });
+    host + object(&event.detail) + FIELD * FIELD
+}
+
+/// What a field takes beside its name and value, quotes and the like; and about how many fields there are besides.
+const FIELD: usize = 24;
+
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => FIELD,
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(|value| FIELD + weight(value)).sum(),
+        Value::Object(fields) => fields.iter().map(|(name, value)| FIELD + name.len() + weight(value)).sum(),
+    }
 }
 
 /// Tells a plugin of events, within its budget. Answers how many, from the front, are done. The caller minds the breaker.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::domain::{
     Actor, Change, Edit as HostEdit, Host, HostId, HostnameError, Metadata, MetadataEdit, MetadataError, Order,
-    OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States, StatesError, edit, order,
+    OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States, StatesError, edit, order, spend,
 };
 use crate::hooks::{Allowance, Denied, Edit, Grant, HookError, HostsError, KnownHost, Patch, Run};
 use crate::service::hosts::check_states;
@@ -23,6 +23,8 @@ use super::orders::CountRefused;
 pub(in crate::service) enum By<'a> {
     /// A plugin that called `hosts.apply`.
     Call(&'a Allowance),
+    /// The same, tried anew as the host changed meanwhile: its order has counted.
+    Retry(&'a Allowance),
     /// A plugin's answer to a hook, which was checked when it was accepted. It orders nothing.
     Answer,
 }
@@ -79,6 +81,7 @@ impl Service {
         revision: u64,
         patch: &Patch,
     ) -> Result<KnownHost, HostsError> {
+        let mut caller = By::Call(by);
         for _ in 0..CONFLICT_RETRIES {
             let host = self.store.host(id).await.map_err(PatchRefused::from)?.ok_or(HostsError::NotFound)?;
             // First of all: whoever may not do it learns nothing by trying.
@@ -86,7 +89,7 @@ impl Service {
             if host.revision != revision {
                 return Err(HostsError::Conflict(host.revision));
             }
-            let Some(change) = self.change_by_plugin(&host, patch, plugin, By::Call(by)).await? else {
+            let Some(change) = self.change_by_plugin(&host, patch, plugin, caller).await? else {
                 return Ok(known_host(&host));
             };
             if by.run == Run::Dry {
@@ -94,7 +97,7 @@ impl Service {
             }
             match Arc::clone(&self).commit_by_plugin(host, change).await {
                 Ok(host) => return Ok(known_host(&host)),
-                Err(PatchRefused::Store(StoreError::Conflict)) => {}
+                Err(PatchRefused::Store(StoreError::Conflict)) => caller = By::Retry(by),
                 Err(refused) => return Err(refused.into()),
             }
         }
@@ -122,7 +125,11 @@ impl Service {
         let now = self.clock.now();
         let edited = edit(host, &wanted.edit, Actor::Plugin(plugin.to_string()), now)?;
         let Some(states) = wanted.states else { return Ok(edited) };
-        let By::Call(by) = by else { return Err(Denied::BootOrder.into()) };
+        let (by, counts) = match by {
+            By::Call(by) => (by, true),
+            By::Retry(by) => (by, false),
+            By::Answer => return Err(Denied::BootOrder.into()),
+        };
         let (after, mut events) = edited.map_or_else(|| (host.clone(), Vec::new()), |edit| (edit.host, edit.events));
         let reinstall = by.grants.hosts.contains(&Grant::Reinstall);
         let ordered = |to: States| {
@@ -130,7 +137,12 @@ impl Service {
             order(&after, &wanted, plugin, now).map_err(PatchRefused::from)
         };
         let Some(mut change) = ordered(states.clone())? else {
-            return Ok((!events.is_empty()).then_some(Change { host: after, events, order: None }));
+            let Some(name) = &wanted.order else {
+                return Ok((!events.is_empty()).then_some(Change { host: after, events, order: None }));
+            };
+            let spent = spend(&after, name, plugin, now);
+            events.extend(spent.events);
+            return Ok(Some(Change { host: spent.host, events, order: spent.order }));
         };
         let is_order = self.is_order(host, &states).await?;
         // Asked last of all that can refuse without a trace, and before it counts.
@@ -139,7 +151,7 @@ impl Service {
             let kept = || TransitionRefused { plugin: by, why: format!("keeps the states at {}", after.states) };
             change = ordered(to)?.ok_or_else(kept)?;
         }
-        if is_order {
+        if is_order && counts {
             self.count_order(plugin, by, host.id).await?;
         }
         events.extend(change.events);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # sushy-tools, OpenStack's Redfish emulator, on 127.0.0.1. It runs until it is killed, and ends what it started.
 #
-#   start.sh fake PORT DIR              one system that exists in its books only, behind a password; its BIOS answers 501
+#   start.sh fake PORT DIR              one system that exists in its books only and has no BIOS, behind a password
 #   start.sh libvirt PORT DIR BOOTFILE  one virtual machine without KVM, of a libvirt of its own, that boots BOOTFILE from its network
 #
 # Nothing outside DIR and ~/.cache/kiwispray/peers is touched. Prints `ready` when it answers.
@@ -70,9 +70,11 @@ QEMU
 <domain type='qemu'><name>node</name><uuid>$UUID</uuid><memory unit='MiB'>256</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc'>hvm</type><boot dev='hd'/></os><features><acpi/></features>
 <devices><emulator>$DIR/qemu</emulator>
+<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='$DIR/disk'/><target dev='vda' bus='virtio'/></disk>
 <interface type='user'><mac address='$MAC'/><model type='virtio'/></interface>
 <serial type='file'><source path='$DIR/console'/></serial></devices></domain>
 XML
+    truncate -s 16M "$DIR/disk"
     chmod 755 "$DIR" "$DIR/qemu"
     [ "$(id -u)" != 0 ] || chown -R 65534:65534 "$DIR"
     (as_user /usr/sbin/libvirtd) > "$DIR/libvirtd.log" 2>&1 9>&- & started+=($!)
