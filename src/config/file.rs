@@ -204,7 +204,8 @@ fn fragments(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     };
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // Neither is there anything below what is no folder: whoever needs that says so.
+        Err(_) if std::fs::symlink_metadata(folder).is_err_and(|error| is_missing(&error)) => return Ok(Vec::new()),
         Err(error) => return Err(unreadable(error)),
     };
     let mut paths = Vec::new();
@@ -216,6 +217,10 @@ fn fragments(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     }
     paths.sort();
     Ok(paths)
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
 fn read_file(path: &Path) -> Result<Table, Vec<Problem>> {

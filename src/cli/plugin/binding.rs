@@ -62,13 +62,13 @@ impl Wanted {
             (path.to_owned(), manifest.filter(own).map(|manifest| (manifest, folder.to_owned())))
         };
         let component = fs::read(&file).map_err(|error| {
-            if error.kind() != std::io::ErrorKind::NotFound {
-                return CliError::failed(format!("{}: {error}", file.display()));
+            if error.kind() == std::io::ErrorKind::NotFound {
+                let path = file.display();
+                return CliError::not_found(format!(
+                    "there is no component {path}: is the plugin built? `kiwispray plugin build` does it"
+                ));
             }
-            CliError::not_found(format!(
-                "there is no component {}: is the plugin built? `kiwispray plugin build` does it",
-                file.display()
-            ))
+            CliError::failed(format!("{}: {error}", file.display()))
         })?;
         let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let own = folder.as_ref().map(|(manifest, _)| manifest.name.to_string());

@@ -197,10 +197,8 @@ impl Reader<'_> {
     }
 
     fn text(&mut self, table: &Table, key: &str) -> Option<String> {
-        match table.get(key)?.as_str() {
-            Some(text) => Some(text.to_owned()),
-            None => self.default_for(key, "a text is expected"),
-        }
+        let text = table.get(key)?.as_str().map(str::to_owned);
+        text.or_else(|| self.default_for(key, "a text is expected"))
     }
 
     fn texts(&mut self, key: &str, value: &Value) -> Vec<String> {
