@@ -1,8 +1,9 @@
 //! What keeps a plugin that breaks from being asked for nothing: per plugin and hook, three faults in a row open it.
 //!
 //! Invariant: an open breaker lets one call through when its pause is over, and no second one before that call has ended;
-//! pauses grow until the plugin has been healthy for a minute. A plugin that says it is out of order is not asked again
-//! before its component or configuration changes, which makes new breakers.
+//! only that call closes it or makes the next pause longer, whatever calls from before it opened come to. Pauses grow until the
+//! plugin has been healthy for a minute. A plugin that says it is out of order is not asked again before its component or
+//! configuration changes, which makes new breakers.
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,13 +34,13 @@ impl Breakers {
     ///
     /// # Errors
     /// [`HookError::Unavailable`], saying since when and until when.
-    pub fn admit(&self, hook: Hook, now: Instant) -> Result<(), HookError> {
+    pub fn admit(&self, hook: Hook, now: Instant) -> Result<Admission, HookError> {
         self.with(hook, |breaker| breaker.admit(now))
     }
 
     /// Takes note of how a call that was admitted ended.
-    pub fn record(&self, hook: Hook, error: Option<&HookError>, now: Instant) {
-        self.with(hook, |breaker| breaker.record(error, now));
+    pub fn record(&self, hook: Hook, admission: Admission, error: Option<&HookError>, now: Instant) {
+        self.with(hook, |breaker| breaker.record(admission, error, now));
     }
 
     /// Every hook whose breaker is not closed.
@@ -57,10 +58,22 @@ impl Breakers {
     }
 }
 
+/// As what a call was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the breaker waits to be told how the call ended"]
+pub struct Admission {
+    /// How often the breaker had opened by then.
+    opening: u64,
+    /// Whether it is the one call that tries whether the plugin works again.
+    is_trial: bool,
+}
+
 /// One breaker.
 #[derive(Debug, Default)]
 pub struct Breaker {
     faults_in_a_row: u32,
+    /// How often it has opened.
+    openings: u64,
     last_fault: Option<(Instant, String)>,
     open: Option<Open>,
     /// What the next opening pauses for; kept while the plugin has not been healthy for long enough.
@@ -109,9 +122,10 @@ impl BreakerState {
 }
 
 impl Breaker {
-    fn admit(&mut self, now: Instant) -> Result<(), HookError> {
+    fn admit(&mut self, now: Instant) -> Result<Admission, HookError> {
         let why = self.why();
-        let Some(open) = &mut self.open else { return Ok(()) };
+        let opening = self.openings;
+        let Some(open) = &mut self.open else { return Ok(Admission { opening, is_trial: false }) };
         let Some(until) = open.until else {
             return Err(HookError::Unavailable(format!("is out of order until it is changed: {why}")));
         };
@@ -123,15 +137,22 @@ impl Breaker {
             )));
         }
         open.probing_since = Some(now);
-        Ok(())
+        Ok(Admission { opening, is_trial: true })
     }
 
-    fn record(&mut self, error: Option<&HookError>, now: Instant) {
+    fn record(&mut self, admission: Admission, error: Option<&HookError>, now: Instant) {
+        if let Some(HookError::Fatal(_)) = error {
+            self.note(error, now);
+            self.openings += 1;
+            self.open = Some(Open { until: None, probing_since: None });
+            return;
+        }
+        // Calls from before it opened tell nothing about now.
+        let is_late = admission.opening != self.openings || (self.open.is_some() && !admission.is_trial);
+        if is_late {
+            return;
+        }
         match error {
-            Some(HookError::Fatal(_)) => {
-                self.note(error, now);
-                self.open = Some(Open { until: None, probing_since: None });
-            }
             // Of these the core is the cause, or another plugin: they say nothing of this one.
             Some(HookError::Unavailable(_)) => {
                 if let Some(open) = &mut self.open {
@@ -144,16 +165,16 @@ impl Breaker {
                 if self.open.is_some() || self.faults_in_a_row >= FAULTS_MAX {
                     let pause = self.next_pause.unwrap_or(FIRST_PAUSE);
                     self.next_pause = Some((pause * 2).min(LONGEST_PAUSE));
+                    self.openings += 1;
                     self.open = Some(Open { until: Some(now + pause), probing_since: None });
                 }
             }
             Some(_) | None => {
                 self.open = None;
                 self.faults_in_a_row = 0;
-                let was_healthy =
-                    self.last_fault.as_ref().is_some_and(|(at, _)| now.duration_since(*at) >= HEALTHY_AFTER);
-                if was_healthy {
-                    *self = Self::default();
+                let healthy = |(at, _): &(Instant, String)| now.duration_since(*at) >= HEALTHY_AFTER;
+                if self.last_fault.as_ref().is_some_and(healthy) {
+                    *self = Self { openings: self.openings, ..Self::default() };
                 }
             }
         }
@@ -192,15 +213,21 @@ mod tests {
 
     fn faults(breaker: &mut Breaker, count: u32, now: Instant) {
         for _ in 0..count {
-            breaker.record(Some(&trap()), now);
+            end(breaker, Some(&trap()), now);
         }
+    }
+
+    /// A call that is let through, or is the trial that was let through before.
+    fn end(breaker: &mut Breaker, error: Option<&HookError>, now: Instant) {
+        let is_trial = breaker.open.as_ref().is_some_and(|open| open.probing_since.is_some());
+        breaker.record(Admission { opening: breaker.openings, is_trial }, error, now);
     }
 
     #[test]
     fn three_faults_in_a_row_open_it_and_answers_in_between_do_not() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
         faults(&mut breaker, 2, now);
-        breaker.record(Some(&HookError::Invalid("no".into())), now);
+        end(&mut breaker, Some(&HookError::Invalid("no".into())), now);
         faults(&mut breaker, 2, now);
         assert!(breaker.admit(now).is_ok());
         faults(&mut breaker, 1, now);
@@ -214,7 +241,7 @@ mod tests {
         let later = now + FIRST_PAUSE;
         assert!(breaker.admit(later).is_ok());
         assert!(breaker.admit(later).is_err(), "a second call went through while the first was trying");
-        breaker.record(None, later);
+        end(&mut breaker, None, later);
         assert!(breaker.admit(later).is_ok() && breaker.admit(later).is_ok());
     }
 
@@ -230,9 +257,9 @@ mod tests {
         }
         now += Duration::from_secs(16);
         assert!(breaker.admit(now).is_ok());
-        breaker.record(None, now);
+        end(&mut breaker, None, now);
         now += HEALTHY_AFTER;
-        breaker.record(None, now);
+        end(&mut breaker, None, now);
         faults(&mut breaker, 3, now);
         assert!(breaker.admit(now + FIRST_PAUSE).is_ok());
     }
@@ -240,7 +267,7 @@ mod tests {
     #[test]
     fn a_plugin_that_says_it_is_out_of_order_is_not_asked_again() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
-        breaker.record(Some(&HookError::Fatal("no configuration".into())), now);
+        end(&mut breaker, Some(&HookError::Fatal("no configuration".into())), now);
         assert!(breaker.admit(now + Duration::from_secs(86_400)).is_err());
         assert!(matches!(breaker.state(now), BreakerState::OutOfOrder { why } if why.contains("no configuration")));
     }
@@ -249,9 +276,33 @@ mod tests {
     fn a_crowded_server_is_no_fault_of_the_plugin() {
         let (mut breaker, now) = (Breaker::default(), Instant::now());
         for _ in 0..10 {
-            breaker.record(Some(&HookError::Unavailable("too many plugin calls at once".into())), now);
+            end(&mut breaker, Some(&HookError::Unavailable("too many plugin calls at once".into())), now);
         }
         assert!(breaker.admit(now).is_ok());
+    }
+
+    #[test]
+    fn calls_from_before_it_opened_neither_lengthen_the_pause_nor_close_it() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        let crowd: Vec<Admission> = (0..12).map(|_| breaker.admit(now).unwrap()).collect();
+        for admission in &crowd[..11] {
+            breaker.record(*admission, Some(&trap()), now);
+        }
+        breaker.record(crowd[11], None, now);
+        assert!(breaker.admit(now).is_err(), "a late success closed it");
+        let trial = breaker.admit(now + FIRST_PAUSE).expect("the pause is the first one, not one for each late fault");
+        assert!(breaker.admit(now + FIRST_PAUSE).is_err(), "a second call went through while the first was trying");
+        breaker.record(trial, None, now + FIRST_PAUSE);
+        assert!(breaker.admit(now + FIRST_PAUSE).is_ok());
+    }
+
+    #[test]
+    fn a_late_success_does_not_bring_back_a_plugin_that_is_out_of_order() {
+        let (mut breaker, now) = (Breaker::default(), Instant::now());
+        let (first, second) = (breaker.admit(now).unwrap(), breaker.admit(now).unwrap());
+        breaker.record(first, Some(&HookError::Fatal("no configuration".into())), now);
+        breaker.record(second, None, now);
+        assert!(breaker.admit(now).is_err());
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use allowance::{Allowance, Denied, Grants, ORDERING_METADATA};
 pub use apply::{Edited, parse_path};
 pub use ask::{Budgets, Hooks};
 pub use binding::{Binding, Grant, OnError, Selector, SelectorError, StatesFilter};
-pub use breaker::{Breaker, BreakerState, Breakers};
+pub use breaker::{Admission, Breaker, BreakerState, Breakers};
 pub use capabilities::{Capabilities, CapabilityError, Expect, HostPage, HostsError, KvEntry, KvError, Page};
 pub use check::{BadAnswer, check_kernel_arguments};
 pub use error::{ErrorClass, HookError};

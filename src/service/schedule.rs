@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Service, jitter};
-use crate::hooks::{Binding, Call, Hook, HookError, Hooks, Job, NextRun, Run};
+use crate::hooks::{Admission, Binding, Call, Hook, HookError, Hooks, Job, NextRun, Run};
 use crate::store::{JobOutcome, JobRun, StoreError};
 
 /// The longest jitter of a period: a tenth of it, and not more than this.
@@ -164,7 +164,7 @@ impl Service {
         };
         let desk = self.schedule.desk(plugin);
         let Ok(_one_run) = desk.runs.try_lock() else { return Err(ScheduleError::Busy(plugin.to_owned())) };
-        let call = JobCall { hooks: &hooks, binding, job, run, again: &Again::default() };
+        let call = JobCall { hooks: &hooks, binding, job, run, again: &Again::default(), admission: None };
         match self.leased_run(&call).await? {
             Some(ran) => {
                 // The task that waits for the next run looks at it anew.
@@ -185,6 +185,8 @@ struct JobCall<'a> {
     job: &'a Job,
     run: Run,
     again: &'a Again,
+    /// As what the breaker let it through; none: an operator wants it, whatever the breaker says.
+    admission: Option<Admission>,
 }
 
 /// What a plugin asked to be tried again keeps: the call's id, and how often it was tried.
@@ -288,13 +290,16 @@ impl Service {
         let desk = self.schedule.desk(plugin);
         // An operator's run goes first.
         let Ok(_one_run) = desk.runs.try_lock() else { return Ok(SHORTEST_PAUSE) };
-        if let Err(open) = binding.breakers.admit(Hook::Schedule, Instant::now()) {
-            desk.waits_for(Some(words(&open)));
-            return Ok(LOOKS_AGAIN);
-        }
+        let admission = match binding.breakers.admit(Hook::Schedule, Instant::now()) {
+            Ok(admission) => admission,
+            Err(open) => {
+                desk.waits_for(Some(words(&open)));
+                return Ok(LOOKS_AGAIN);
+            }
+        };
         desk.waits_for(None);
         let tried = again.remove(&job.name).unwrap_or_default();
-        let call = JobCall { hooks: &hooks, binding, job, run: Run::Real, again: &tried };
+        let call = JobCall { hooks: &hooks, binding, job, run: Run::Real, again: &tried, admission: Some(admission) };
         let ran = tokio::select! {
             ran = self.leased_run(&call) => ran?,
             () = async { stop.cancelled().await; tokio::time::sleep(STOPS_WITHIN).await } => return Ok(Duration::ZERO),
@@ -328,7 +333,7 @@ impl Service {
     }
 
     async fn run_job(&self, call: &JobCall<'_>, started_at: Timestamp) -> Result<JobRan, StoreError> {
-        let JobCall { hooks, binding, job, run, again } = call;
+        let JobCall { hooks, binding, job, run, again, admission } = call;
         let plugin = binding.plugin.name();
         let period = period(job);
         if *run == Run::Real {
@@ -351,7 +356,9 @@ impl Service {
         let took = began.elapsed();
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if *run == Run::Real {
-            binding.breakers.record(Hook::Schedule, result.as_ref().err(), Instant::now());
+            if let Some(admission) = admission {
+                binding.breakers.record(Hook::Schedule, *admission, result.as_ref().err(), Instant::now());
+            }
             let (outcome, pause) = judge(&result, period, took);
             let failures = match &outcome {
                 JobOutcome::Later { why } | JobOutcome::Failed { why } => {

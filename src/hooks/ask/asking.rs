@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::Hooks;
 use crate::hooks::trace::{NOTES_MAX, short};
-use crate::hooks::{Binding, Call, GivenPatch, Hook, HookError, Reply, Trace, TraceResult, TraceStep};
+use crate::hooks::{Admission, Binding, Call, GivenPatch, Hook, HookError, Reply, Trace, TraceResult, TraceStep};
 
 /// A plugin gets this much longer than its budget before its future is dropped: its own host stops it with a better word.
 const GRACE: Duration = Duration::from_millis(30);
@@ -19,6 +19,8 @@ pub(in crate::hooks) struct Asking<'a, R> {
     pub(in crate::hooks) request: R,
     ends: Instant,
     asked_at: Instant,
+    /// Of the call that is being made, until it was judged.
+    admission: Option<Admission>,
     pub(in crate::hooks) patches: Vec<GivenPatch>,
     pub(in crate::hooks) trace: Trace,
 }
@@ -33,6 +35,7 @@ impl<'a, R> Asking<'a, R> {
             request,
             ends: now + chain,
             asked_at: now,
+            admission: None,
             patches: Vec::new(),
             trace: Trace::default(),
         }
@@ -64,8 +67,9 @@ impl<'a, R> Asking<'a, R> {
             let over = "was not asked: the plugins before it used up the time".to_owned();
             return Reply::from(Err(HookError::Unavailable(over)));
         }
-        if let Err(open) = binding.breakers.admit(hook, self.asked_at) {
-            return Reply::from(Err(open));
+        match binding.breakers.admit(hook, self.asked_at) {
+            Ok(admission) => self.admission = Some(admission),
+            Err(open) => return Reply::from(Err(open)),
         }
         // An id of its own for every plugin: what two of them send to the same service are two things.
         self.call = Call { id: format!("{}-{}", self.id, binding.plugin.name()), budget, ..self.call.clone() };
@@ -76,8 +80,11 @@ impl<'a, R> Asking<'a, R> {
     }
 
     /// Tells the plugin's breaker how its call ended, the check of its answer included.
-    pub(in crate::hooks) fn judge(&self, hook: Hook, binding: &Binding, error: Option<&HookError>) {
-        binding.breakers.record(hook, error, Instant::now());
+    pub(in crate::hooks) fn judge(&mut self, hook: Hook, binding: &Binding, error: Option<&HookError>) {
+        // None for a call that was not made: that tells nothing.
+        if let Some(admission) = self.admission.take() {
+            binding.breakers.record(hook, admission, error, Instant::now());
+        }
     }
 
     pub(in crate::hooks) fn record(

@@ -266,13 +266,14 @@ impl Dispatcher {
         if self.attempts.0 != place {
             self.attempts = (place, 0);
         }
-        if let Err(open) = binding.breakers.admit(Hook::Events, Instant::now()) {
-            return Ok(Step::Pause(LOOKS_AGAIN, tell::words(&open)));
-        }
+        let admission = match binding.breakers.admit(Hook::Events, Instant::now()) {
+            Ok(admission) => admission,
+            Err(open) => return Ok(Step::Pause(LOOKS_AGAIN, tell::words(&open))),
+        };
         let Some(result) = self.call(hooks, binding, &batch, self.attempts.1.saturating_add(1)).await else {
             return Ok(Step::Again);
         };
-        tell::record(binding, result.as_ref());
+        tell::record(binding, admission, result.as_ref());
         match result {
             Ok(done) if done > 0 => {
                 drop(self.waiting.drain(..done.min(self.waiting.len())));

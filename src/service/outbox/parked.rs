@@ -104,13 +104,14 @@ impl Dispatcher {
         // A breaker is about the plugin, and here it is known that the host may be the cause: so what fails while the
         // breaker is closed does not open it. While it is open, this may be the call that tries.
         let is_open = binding.breakers.states(Instant::now()).iter().any(|(hook, _)| *hook == Hook::Events);
-        if let Err(open) = binding.breakers.admit(Hook::Events, Instant::now()) {
-            return Ok(Step::Pause(LOOKS_AGAIN, tell::words(&open)));
-        }
+        let admission = match binding.breakers.admit(Hook::Events, Instant::now()) {
+            Ok(admission) => admission,
+            Err(open) => return Ok(Step::Pause(LOOKS_AGAIN, tell::words(&open))),
+        };
         let attempts = parked.attempts.saturating_add(1);
         let Some(result) = self.call(hooks, binding, &batch, attempts).await else { return Ok(Step::Again) };
         if is_open || matches!(result, Ok(_) | Err(HookError::Fatal(_))) {
-            tell::record(binding, result.as_ref());
+            tell::record(binding, admission, result.as_ref());
         }
         let error = match result {
             Ok(done) if done > 0 => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use crate::domain::{Actor, Event, EventKind, Host, HostId};
-use crate::hooks::{self, Binding, Call, Hook, HookError, Hooks, KnownHost, Run};
+use crate::hooks::{self, Admission, Binding, Call, Hook, HookError, Hooks, KnownHost, Run};
 use crate::service::Service;
 use crate::service::plan::known_host;
 use crate::store::{Generation, StoreError};
@@ -138,8 +138,8 @@ pub(super) async fn tell(
 }
 
 /// Tells a breaker how a call ended.
-pub(super) fn record(binding: &Binding, result: Result<&usize, &HookError>) {
-    binding.breakers.record(Hook::Events, result.err(), Instant::now());
+pub(super) fn record(binding: &Binding, admission: Admission, result: Result<&usize, &HookError>) {
+    binding.breakers.record(Hook::Events, admission, result.err(), Instant::now());
 }
 
 /// An error as it is kept.

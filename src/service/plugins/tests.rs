@@ -173,11 +173,21 @@ async fn clearing_and_naming_the_same_states_are_no_orders() {
     let lab = Lab::with_host("finished").await;
     let by = lab.run(&ALL);
     for queue in [&[][..], &["finished"]] {
-        let host = lab.apply(&by, 1, states(queue, Some("CHG1"))).await.unwrap();
+        let host = lab.apply(&by, 1, states(queue, None)).await.unwrap();
         assert_eq!(host.states, ["finished"]);
     }
     assert!(untouched(&lab).await);
-    assert!(lab.apply(&by, 1, states(&["web"], Some("CHG1"))).await.is_ok(), "nothing was carried out by this name");
+}
+
+#[tokio::test]
+async fn a_wish_that_the_host_fulfils_already_is_not_carried_out_when_it_has_finished() {
+    let lab = Lab::with_host("web").await;
+    let by = lab.run(&ALL);
+    let host = lab.apply(&by, 1, states(&["web"], Some("CHG1"))).await.unwrap();
+    assert_eq!(host.states, ["web"]);
+    lab.apply(&by, 1, states(&["finished"], None)).await.unwrap();
+    let again = lab.apply(&by, 1, states(&["web"], Some("CHG1"))).await.unwrap_err();
+    assert!(matches!(&again, HostsError::Denied(why) if why.contains("CHG1")), "{again}");
 }
 
 #[tokio::test]
