@@ -51,6 +51,9 @@ pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     let store = open_store(&config).await?;
     images::clean(&config.images_dir).with_context(|| format!("cannot tidy up {}", config.images_dir.display()))?;
 
+    if store.is_quarantined() {
+        tracing::warn!("a backup was restored: nothing writes a disk until it is released, see `kiwispray release`");
+    }
     let ipxe = IpxeFiles::find(config.ipxe_dir.as_deref());
     let (service, host) = build(&config, store);
     let roster = LiveRoster::new(source, &config, host, Arc::clone(&service));

@@ -5,12 +5,15 @@
 //! written as an array of state names.
 
 mod plugin;
+mod store;
 
 pub use plugin::{
     ApproveOrders, Approved, BreakerView, DroppedView, InstallPlugin, InstalledPlugin, JobRanView, JobView, KeptView,
     KeyView, LetterView, OutboxView, PluginDetail, ReachView, RecordCalls, RehearsalLine, RehearsedView, ReloadedView,
     ReplayedView, RunJob,
 };
+
+pub use store::{BackupView, CheckView, RestoredView};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -53,6 +56,9 @@ pub struct HostView {
     pub last_seen: Option<Timestamp>,
     /// Whether it ever booted.
     pub seen: bool,
+    /// Whether it came from a restored backup and boots only its own disk until it is released.
+    #[serde(default)]
+    pub quarantined: bool,
     /// When it became known.
     pub created_at: Timestamp,
     /// When it last changed.

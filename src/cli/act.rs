@@ -46,6 +46,11 @@ pub(crate) enum Question {
 }
 
 impl Targets {
+    /// Hosts that are named, and conditions; one of them at least.
+    pub(crate) const fn of(hosts: Vec<String>, conditions: Vec<String>) -> Self {
+        Self { hosts, conditions }
+    }
+
     /// The selection as the server understands it.
     pub(crate) fn selection(&self) -> Selection {
         Selection { hosts: self.hosts.clone(), conditions: self.conditions.clone() }
@@ -135,6 +140,9 @@ fn differences(before: &HostView, after: &HostView, color: bool) -> Vec<String> 
     let ((old, _), (new, paint)) = (state(before), state(after));
     if before.states != after.states || old != new {
         lines.push(format!("  states: {old} -> {}", paint.on(&new, color)));
+    }
+    if before.quarantined && !after.quarantined {
+        lines.push("  quarantine: released".to_owned());
     }
     if before.attempts != after.attempts && before.states == after.states {
         lines.push(format!("  attempts: {} -> {}", before.attempts, after.attempts));

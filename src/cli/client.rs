@@ -31,6 +31,8 @@ pub(crate) enum Act {
     Finish(ActOnHost),
     /// Orders the step anew.
     Retry(ActOnHost),
+    /// Lets a quarantined host boot again.
+    Release(ActOnHost),
     /// Takes the host out of the store.
     Forget(ActOnHost),
 }
@@ -93,6 +95,9 @@ impl Client {
             Act::Retry(act) => {
                 self.request(Method::POST, &format!("{path}/retry")).json(&ActOnHost { dry_run, ..act.clone() })
             }
+            Act::Release(act) => {
+                self.request(Method::POST, &format!("{path}/release")).json(&ActOnHost { dry_run, ..act.clone() })
+            }
             Act::Forget(act) => self.request(Method::DELETE, &path).json(&ActOnHost { dry_run, ..act.clone() }),
         };
         self.decode(request.header(header::IF_MATCH, format!("\"{}\"", host.revision))).await
@@ -106,6 +111,11 @@ impl Client {
     /// Asks for something to be done, with a document.
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, document: &impl Serialize) -> Result<T> {
         self.decode(self.request(Method::POST, path).json(document)).await
+    }
+
+    /// Asks for something to be done that needs no words and gives no answer.
+    pub(crate) async fn post_for_nothing(&self, path: &str) -> Result {
+        self.answer(self.request(Method::POST, path)).await.map(drop)
     }
 
     /// Sends bytes.

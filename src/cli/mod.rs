@@ -1,9 +1,11 @@
 //! The command line: a client of the admin plane, and the way to start the server.
 //!
-//! Invariant: no command touches the store or the domain; what it knows came over HTTP, as wire types. Results go to
+//! Invariant: no command touches the store or the domain; what it knows came over HTTP, as wire types, or from `maintenance` where
+//! there is no server to ask. Results go to
 //! standard output, everything else to standard error, and the exit code says how it ended.
 
 mod act;
+mod backup;
 mod client;
 mod completions;
 mod deploy;
@@ -80,6 +82,14 @@ enum Command {
     /// Make, test, install and operate plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Save everything the server remembers in a file
+    Backup(backup::Backup),
+    /// Make the store of a stopped server out of a backup
+    Restore(backup::Restore),
+    /// Let hosts boot again that hold because a backup was restored
+    Release(backup::Release),
+    /// Check that a store fits together
+    Fsck(backup::Fsck),
     /// Print what dnsmasq needs to know
     #[command(subcommand)]
     Dnsmasq(dnsmasq::DnsmasqCommand),
@@ -132,6 +142,10 @@ fn run(context: &Context, command: Command) -> Result {
         Command::Host(command) => wait_for(command.run(context)),
         Command::Image(command) => wait_for(command.run(context)),
         Command::Plugin(command) => wait_for(command.run(context)),
+        Command::Backup(backup) => wait_for(backup.run(context)),
+        Command::Restore(restore) => wait_for(restore.run(context)),
+        Command::Release(release) => wait_for(release.run(context)),
+        Command::Fsck(fsck) => wait_for(fsck.run(context)),
         Command::Dnsmasq(command) => command.run(context),
         Command::Completions(completions) => completions.run(context, &mut Cli::command()),
     }
@@ -169,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 40] = [
+        let paths: [&[&str]; 44] = [
             &[],
             &["deploy"],
             &["host"],
@@ -209,6 +223,10 @@ mod tests {
             &["plugin", "dead-letters", "replay"],
             &["plugin", "run"],
             &["plugin", "kv"],
+            &["backup"],
+            &["restore"],
+            &["release"],
+            &["fsck"],
             &["dnsmasq", "config"],
         ];
         let helps = paths.map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path)));

@@ -27,6 +27,7 @@ pub(crate) fn host(id: u64) -> HostView {
         metadata: Map::new(),
         last_seen: Some(time("2026-11-22T10:00:00Z")),
         seen: true,
+        quarantined: false,
         created_at: time("2026-11-20T08:00:00Z"),
         changed_at: time("2026-11-22T10:00:00Z"),
     }

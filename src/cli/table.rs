@@ -161,6 +161,7 @@ mod tests {
             model: None,
             last_seen: None,
             seen: false,
+            quarantined: false,
             macs: vec!["52:54:00:00:00:05".to_owned(), "52:54:00:00:00:06".to_owned()],
             ..samples::host(4)
         };

@@ -15,6 +15,7 @@ pub(crate) fn undo(act: &Act, changed: &Changed) -> String {
         (Some(before), None) => format!("{} (it gets a new number)", add_again(before)),
         (Some(before), Some(after)) => match act {
             Act::Retry(_) => format!("kiwispray host finish {} (as long as it has not booted)", after.id),
+            Act::Release(_) => "none: a host that waits again is given the state new".to_owned(),
             Act::Edit(_) | Act::Finish(_) | Act::Forget(_) => set_back(before, after),
         },
         (None, None) => "there is nothing to take back".to_owned(),

@@ -171,6 +171,13 @@ pub enum EventKind {
         /// Where it asked from.
         from: IpAddr,
     },
+    /// A backup was restored: nothing but its own disk is booted until somebody releases it.
+    Quarantined {
+        /// Which backup, in words.
+        why: String,
+    },
+    /// Somebody said that its queue is right: it boots again.
+    Released {},
     /// The host is no longer known.
     Forgotten {},
 }
@@ -198,6 +205,8 @@ impl EventKind {
             Self::MacTaken { .. } => "mac_taken",
             Self::Doubted { .. } => "doubted",
             Self::ForeignBoot { .. } => "foreign_boot",
+            Self::Quarantined { .. } => "quarantined",
+            Self::Released {} => "released",
             Self::Forgotten {} => "forgotten",
         }
     }

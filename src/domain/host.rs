@@ -59,6 +59,8 @@ pub struct Host {
     pub metadata: Metadata,
     /// Whether a machine has ever booted as this host; a registration by hand has not been seen.
     pub seen: bool,
+    /// Whether it may be behind what was done since a backup: it boots nothing but its own disk until somebody releases it.
+    pub quarantined: bool,
     /// When it became known.
     pub created_at: Timestamp,
     /// When it last changed.

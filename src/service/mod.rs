@@ -4,6 +4,7 @@
 //! committed against the very version of the host that it was made for; if that has moved on, the decision is made anew.
 
 mod admission;
+mod backup;
 mod boot;
 mod catalog;
 mod clock;

@@ -110,7 +110,7 @@ impl Service {
             Act::Set { .. } => "operator",
             Act::Finish => "finish",
             Act::Retry { .. } => "retry",
-            Act::Forget { .. } => return Ok(change),
+            Act::Release | Act::Forget { .. } => return Ok(change),
         };
         let (to, by) = match self.may_become(host, &change.host.states, cause, &terms.actor, terms.run).await? {
             MayBecome::Asked => return Ok(change),
@@ -126,7 +126,7 @@ impl Service {
                 Ok(super::hosts::change(host, &act, &actor, now)?.ok_or_else(unchanged)?)
             }
             Act::Retry { abort } => Ok(set_states(host, to, false, *abort, actor, now)?),
-            Act::Finish | Act::Forget { .. } => Ok(advance(host, Some(to), actor, now)),
+            Act::Finish | Act::Release | Act::Forget { .. } => Ok(advance(host, Some(to), actor, now)),
         }
     }
 

@@ -63,6 +63,7 @@ pub(super) fn busy_host(number: u64) -> Host {
         past: vec![past(1, PastOutcome::Finished), past(2, PastOutcome::Superseded)],
         metadata: Metadata::parse(r#"{"site": "fra1", "rack": {"unit": 7}}"#).unwrap(),
         seen: true,
+        quarantined: false,
         created_at: at(0),
         changed_at: at(50),
     }

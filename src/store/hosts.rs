@@ -12,13 +12,14 @@
 mod tests;
 mod write;
 
-use std::{collections::BTreeSet, path::Path, sync::atomic::AtomicU64};
+use std::{collections::BTreeSet, path::Path, sync::atomic::{AtomicBool, AtomicU64}};
 
 use super::{
     events::{EventStream, Generation, Position},
     keys,
-    kv::{Backend, Commit, Entry, Key, Kv, KvError, MAX_SCAN_ENTRIES, Revision, Stopped},
+    kv::{Backend, Commit, Entry, Key, Kv, KvError, MAX_SCAN_ENTRIES, Outcome, Revision, Stopped},
     memory::MemoryKv,
+    quarantine::is_restored,
     record::{self, RecordError},
     retention::Retention,
     sled::{OpenError as SledOpenError, SledKv, SledOptions},
@@ -32,7 +33,9 @@ pub const TIMELINE_EVENTS: u64 = 1_000;
 pub const MAX_IDS_PER_VALUE: usize = 64;
 
 /// The layout of keys and records.
-const SCHEMA: u64 = 1;
+///
+/// 1: the first release. 2: hot records of version 2; those of version 1 are rewritten when their hosts change.
+pub(super) const SCHEMA: u64 = 2;
 /// Hosts per read: two records each, so that a list never keeps a thread busy for long.
 const HOSTS_PER_READ: usize = 32;
 /// How often the very first commit is tried.
@@ -47,6 +50,8 @@ pub struct Store {
     pub(super) retention: Retention,
     /// The next number to try; the store itself decides whether it is free.
     next_id: AtomicU64,
+    /// Whether a backup was restored and hosts that become known are quarantined, too.
+    pub(super) is_quarantined: AtomicBool,
     /// The next operation id: random at the start, so that no two processes use the same.
     next_operation: AtomicU64,
 }
@@ -134,11 +139,12 @@ impl Store {
             generation: Generation::new(0),
             retention: Retention::default(),
             next_id: AtomicU64::new(1),
+            is_quarantined: AtomicBool::new(false),
             next_operation: AtomicU64::new(1),
         }
     }
 
-    async fn over(kv: Backend) -> Result<Self, OpenError> {
+    pub(super) async fn over(kv: Backend) -> Result<Self, OpenError> {
         let mut random = [0; 16];
         getrandom::fill(&mut random).map_err(OpenError::Randomness)?;
         let [generation, operation] = [0, 8].map(|at| {
@@ -149,7 +155,8 @@ impl Store {
         let next_id = highest_id(&kv).await?.saturating_add(1);
         let retention = Retention::read(&kv, generation).await?;
         let (next_id, next_operation) = (AtomicU64::new(next_id), AtomicU64::new(operation));
-        let store = Self { kv, generation, retention, next_id, next_operation };
+        let is_quarantined = AtomicBool::new(is_restored(&kv).await?);
+        let store = Self { kv, generation, retention, next_id, is_quarantined, next_operation };
         store.clear_leases().await?;
         Ok(store)
     }
@@ -185,6 +192,9 @@ async fn start(kv: &Backend, random: u64) -> Result<Generation, OpenError> {
             if found > SCHEMA {
                 return Err(OpenError::Newer { found });
             }
+            if found < SCHEMA {
+                upgrade(kv, schema.revision).await?;
+            }
             return Ok(Generation::new(number(generation)?));
         }
         let mut first = Commit::default();
@@ -194,6 +204,17 @@ async fn start(kv: &Backend, random: u64) -> Result<Generation, OpenError> {
         kv.commit(first).await.map_err(StoreError::from)?;
     }
     Err(StoreError::Conflict.into())
+}
+
+/// From layout 1 to 2 nothing is rewritten; but an earlier program must not read what this one writes.
+async fn upgrade(kv: &Backend, read_at: Revision) -> Result<(), OpenError> {
+    let mut commit = Commit::default();
+    commit.guard(keys::SCHEMA, read_at);
+    commit.put(keys::SCHEMA, record::encode_number(SCHEMA));
+    match kv.commit(commit).await.map_err(StoreError::from)? {
+        Outcome::Committed(_) => Ok(()),
+        Outcome::Conflict(_) => Err(StoreError::Conflict.into()),
+    }
 }
 
 /// The highest number that was ever given to a host.

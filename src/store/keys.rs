@@ -13,6 +13,7 @@
 //! | `o/lease/<plugin>` | which server runs this plugin's jobs |
 //! | `d/<plugin>/<id><seq>` | an event that a plugin could not be told of |
 //! | `m/schema`, `m/hostid`, `m/generation` | version of this layout, highest number of a forgotten host, random name of this store |
+//! | `m/restored` | from which backup the store was restored, until its quarantine is lifted |
 //! | `r/<id><name>` | that an order of this name was carried out for the host; the name as the first 16 bytes of its SHA-256. Never removed |
 //! | `p/<plugin>/<key>` | what plugins store; a plugin's name holds no `/`, so no key reaches into another's |
 //! | `a/<plugin>` | that a plugin may order no more, or more than usual |
@@ -28,17 +29,21 @@ use crate::{
 pub(super) const COLD: &str = "h/";
 pub(super) const HOT: &str = "s/";
 pub(super) const EVENTS: &str = "e/";
-const ORDERS: &str = "r/";
+pub(super) const INDEX: &str = "x/";
+pub(super) const ORDERS: &str = "r/";
 pub(super) const FORGOTTEN: &str = "g/";
+pub(super) const PLUGIN_VALUES: &str = "p/";
+pub(super) const APPROVALS: &str = "a/";
 pub(super) const CURSORS: &str = "o/cursor/";
 pub(super) const PARKED: &str = "o/parked/";
 pub(super) const LEASES: &str = "o/lease/";
-const JOBS: &str = "o/job/";
-const DEAD_LETTERS: &str = "d/";
+pub(super) const JOBS: &str = "o/job/";
+pub(super) const DEAD_LETTERS: &str = "d/";
 
 pub(super) const SCHEMA: Key = Key::from_static(b"m/schema");
 pub(super) const LAST_FORGOTTEN: Key = Key::from_static(b"m/hostid");
 pub(super) const GENERATION: Key = Key::from_static(b"m/generation");
+pub(super) const RESTORED: Key = Key::from_static(b"m/restored");
 
 pub(super) fn cold(id: HostId) -> Key {
     Key::numbered(COLD, &[id.get()])

@@ -4,12 +4,14 @@
 //!
 //! Invariant: nothing above the seam sees a write, not even through a read or a live stream, before it would survive a
 //! power cut; and nothing that was acknowledged is ever missing without the store refusing to open.
+pub mod backup;
 mod codec;
 #[cfg(test)]
 mod conformance;
 mod events;
 #[cfg(test)]
 mod fixtures;
+mod fsck;
 mod hosts;
 mod keys;
 pub mod kv;
@@ -17,13 +19,16 @@ pub mod memory;
 mod outbox;
 mod plugins;
 mod progress;
+mod quarantine;
 mod record;
+pub mod restore;
 mod retention;
 pub mod sled;
 pub mod watch;
 
 pub use self::{
     events::{Committed, EventStream, Generation, Position, PositionError, StreamError},
+    fsck::{Check, Problem},
     hosts::{Candidates, MAX_IDS_PER_VALUE, OpenError, Store, StoreError, TIMELINE_EVENTS},
     kv::{KvError, Revision, Stopped},
     outbox::{Changed, ChangedPage, EventAt},

@@ -24,8 +24,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // Puts configuration and components together into the chain that the service asks.
     ("roster", &["config", "hooks", "plugin_host", "service"]),
     ("telemetry", &[]),
-    // A client of the admin plane: it knows wire types, never the store. `serve` and `dnsmasq config` run in this process.
-    ("cli", &["app", "config", "dnsmasq", "render", "telemetry", "wire", "workbench"]),
+    // What the command line does to the store of a server that is stopped.
+    ("maintenance", &["store", "wire"]),
+    // A client of the admin plane: it knows wire types, never the store. `serve` and `dnsmasq config` run in this process,
+    // and what is done to a stopped server's store is behind `maintenance`.
+    ("cli", &["app", "config", "dnsmasq", "maintenance", "render", "telemetry", "wire", "workbench"]),
 ];
 
 /// Packages that only one module may name, as its narrow place in the program.

@@ -50,6 +50,8 @@ pub enum NextBoot {
 pub enum HoldReason {
     /// The payload was served whole and no finish came.
     Unreported(HostId),
+    /// It was brought back from a backup, and nobody said yet that its queue is still right.
+    Quarantined(HostId),
     /// The machine reported a failure, in these words.
     Failed(HostId, String),
     /// The machine reported that it is done, and the queue was kept from moving on.
@@ -67,7 +69,8 @@ impl HoldReason {
     pub const fn is_lasting(&self) -> bool {
         match self {
             Self::Unreported(_) | Self::Failed(..) | Self::TooManyAttempts(..) => true,
-            Self::NotAdvanced(..) | Self::InUse(_) | Self::ClockBehind => false,
+            // The event that quarantined it is on the timeline already.
+            Self::Quarantined(_) | Self::NotAdvanced(..) | Self::InUse(_) | Self::ClockBehind => false,
         }
     }
 }
@@ -78,6 +81,11 @@ impl fmt::Display for HoldReason {
             Self::Unreported(id) => {
                 write!(f, "installed but never reported: kiwispray host finish {id} or kiwispray host retry {id}")
             }
+            Self::Quarantined(id) => write!(
+                f,
+                "quarantined, as a backup was restored that may be older than its disk: kiwispray release {id}, or if it is \
+                 installed kiwispray host finish {id}"
+            ),
             Self::Failed(id, reason) => {
                 write!(f, "the machine reported a failure ({reason}): kiwispray host retry {id}")
             }
@@ -109,6 +117,9 @@ pub fn next_boot(host: &Host, ask: &Ask) -> NextBoot {
     }
     if host.states.is_new() {
         return NextBoot::Wait;
+    }
+    if host.quarantined {
+        return NextBoot::Hold(HoldReason::Quarantined(host.id));
     }
     if ask.now.duration_until(host.changed_at) > CLOCK_TOLERANCE {
         return NextBoot::Hold(HoldReason::ClockBehind);

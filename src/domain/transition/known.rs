@@ -41,6 +41,7 @@ pub fn register(id: HostId, registration: Registration, actor: Actor, now: Times
         past: Vec::new(),
         metadata,
         seen: actor == Actor::Machine,
+        quarantined: false,
         created_at: now,
         changed_at: now,
     };

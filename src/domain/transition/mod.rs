@@ -5,12 +5,14 @@
 //! - an order whose payload was delivered whole is never offered again, unless [`retry`] or [`set_states`] orders anew;
 //! - only the bootid of the current step finishes it, and only once;
 //! - nothing but [`set_states`] with the owner's explicit wish, and [`order`] with the grant for it and a name that was never
-//!   used, leads out of `finished`.
+//!   used, leads out of `finished`;
+//! - a host that came from a backup boots nothing but its own disk and takes no orders, until [`release`].
 
 mod boot;
 mod edit;
 mod known;
 mod order;
+mod quarantine;
 mod report;
 
 use jiff::Timestamp;
@@ -23,6 +25,7 @@ pub use boot::{
 pub use edit::{Edit, EditRefused, Inventory, InventoryRefused, MetadataEdit, edit, take_inventory};
 pub use known::{Registration, learn, register};
 pub use order::{Order, OrderRefused, RetryRefused, SetRefused, order, retry, set_states, spend};
+pub use quarantine::{quarantine, release};
 pub use report::{FailRefused, FinishRefused, advance, fail, finish, finish_by_operator, finish_held};
 
 /// A changed host and the events that explain the change, numbered; there is at least one.

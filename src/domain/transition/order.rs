@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Change, Draft};
-use crate::domain::{Actor, EventKind, Host, OrderName, PastOutcome, PluginName, Stage, StateName, States};
+use crate::domain::{Actor, EventKind, Host, HostId, OrderName, PastOutcome, PluginName, Stage, StateName, States};
 
 /// Why the queue was not changed. The text names the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +14,9 @@ pub enum SetRefused {
     /// An attempt is running and the wish to give it up was not spoken.
     #[error("{0} is being installed right now; give that up with --abort")]
     AttemptRunning(String),
+    /// The host came from a backup, and nobody looked at it since.
+    #[error("{0} is quarantined, as a backup was restored: look at what is on its disk, then `kiwispray release {1}`")]
+    Quarantined(String, HostId),
 }
 
 /// Replaces the queue: the order by which machines get installed.
@@ -25,6 +28,9 @@ pub fn set_states(
     actor: Actor,
     now: Timestamp,
 ) -> Result<Change, SetRefused> {
+    if host.quarantined && !to.is_finished() {
+        return Err(SetRefused::Quarantined(host.label(), host.id));
+    }
     let leaves_finished = host.states.is_finished() && !to.is_finished();
     if leaves_finished && !reinstall {
         return Err(SetRefused::Finished(host.label()));
@@ -52,6 +58,9 @@ pub enum OrderRefused {
     /// An attempt is running.
     #[error("{0} is being installed right now, and a plugin cannot give that up")]
     AttemptRunning(String),
+    /// The host came from a backup: the order may have been carried out after that, and be forgotten.
+    #[error("{0} is quarantined, as a backup was restored: it takes no orders until `kiwispray release {1}`")]
+    Quarantined(String, HostId),
 }
 
 /// What a plugin orders.
@@ -70,6 +79,9 @@ pub fn order(host: &Host, order: &Order, plugin: &PluginName, now: Timestamp) ->
     let Order { to, name, reinstall } = order;
     if *to == host.states {
         return Ok(None);
+    }
+    if host.quarantined && !to.is_finished() {
+        return Err(OrderRefused::Quarantined(host.label(), host.id));
     }
     let again = host.may_be_installed() && !to.is_finished();
     if again && !reinstall {
@@ -112,6 +124,9 @@ pub enum RetryRefused {
     /// An attempt is running.
     #[error("{0} is being installed right now; give that up with --abort")]
     AttemptRunning(String),
+    /// The host came from a backup, and nobody looked at it since.
+    #[error("{0} is quarantined, as a backup was restored: look at what is on its disk, then `kiwispray release {1}`")]
+    Quarantined(String, HostId),
 }
 
 /// Orders the current step anew: its attempts count from zero, and late calls of its boots are superseded.
@@ -119,6 +134,9 @@ pub fn retry(host: &Host, abort: bool, actor: Actor, now: Timestamp) -> Result<C
     let state = host.states.current().clone();
     if state.is_built_in() {
         return Err(RetryRefused::NothingToRetry(host.label(), state));
+    }
+    if host.quarantined {
+        return Err(RetryRefused::Quarantined(host.label(), host.id));
     }
     // A delivered payload waits for a report that may never come: trying again is the way out, not an accident.
     let is_transferring = host.current_boot().is_some_and(|boot| boot.stage == Stage::Started && !boot.held);

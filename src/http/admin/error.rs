@@ -110,6 +110,9 @@ fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
         HostsError::Set(SetRefused::AttemptRunning(_))
         | HostsError::Retry(RetryRefused::AttemptRunning(_))
         | HostsError::BeingInstalled(_) => (StatusCode::CONFLICT, "abort_needed"),
+        HostsError::Set(SetRefused::Quarantined(..)) | HostsError::Retry(RetryRefused::Quarantined(..)) => {
+            (StatusCode::CONFLICT, "quarantined")
+        }
         HostsError::Retry(RetryRefused::NothingToRetry(..)) => (StatusCode::CONFLICT, "nothing_to_retry"),
         HostsError::Metadata(MetadataError::TooLarge(_)) => (StatusCode::PAYLOAD_TOO_LARGE, "metadata_too_large"),
         HostsError::Metadata(MetadataError::NotJson(_) | MetadataError::NotAnObject | MetadataError::TooDeep) => {

@@ -93,6 +93,18 @@ pub(super) async fn retry(
     act_on(&admin, &host, &Act::Retry { abort: wanted.abort }, &terms).await
 }
 
+pub(super) async fn release(
+    State(admin): Shared,
+    Path(host): Path<String>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Json<Changed>> {
+    let wanted: ActOnHost = document(&body)?;
+    let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
+    act_on(&admin, &host, &Act::Release, &terms).await
+}
+
 pub(super) async fn forget(
     State(admin): Shared,
     Path(host): Path<String>,

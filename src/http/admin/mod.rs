@@ -3,6 +3,7 @@
 //! Handlers parse, call once, encode. What they answer is in `wire`, why they refuse in `error`; who asks is known from
 //! the connection, never from what it says.
 
+mod backup;
 mod error;
 mod events;
 mod hosts;
@@ -72,6 +73,7 @@ pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shut
         .route("/hosts/{host}", get(hosts::show).patch(hosts::edit).delete(hosts::forget))
         .route("/hosts/{host}/finish", post(hosts::finish))
         .route("/hosts/{host}/retry", post(hosts::retry))
+        .route("/hosts/{host}/release", post(hosts::release))
         .route("/hosts/{host}/events", get(events::timeline))
         .route("/hosts/{host}/explain", get(status::explain))
         .route("/hosts/{host}/plan", get(status::plan))
@@ -93,6 +95,9 @@ pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shut
         .route("/plugins/{name}/kv/{*key}", get(inside::value))
         .route("/rehearsal", post(rehearsal::run))
         .route("/rehearsal/{plugin}", post(rehearsal::run_with).layer(component()))
+        .route("/backup", get(backup::download))
+        .route("/check", get(backup::check))
+        .route("/quarantine/lift", post(backup::lift))
         .route("/events", get(events::stream))
         .route("/status", get(status::status));
     Router::new()

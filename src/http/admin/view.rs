@@ -35,6 +35,7 @@ pub(super) fn host(service: &Service, host: &Host) -> HostView {
         metadata: host.metadata.as_map().clone(),
         last_seen: service.last_seen(host.id),
         seen: host.seen,
+        quarantined: host.quarantined,
         created_at: host.created_at,
         changed_at: host.changed_at,
     }

@@ -20,8 +20,8 @@ use jiff::Timestamp;
 
 use crate::domain::{
     Activity, Actor, Ask, Change, Edit, Event, HoldReason, Host, HostId, Identity, NextBoot, Recognition, Registration,
-    Serial, Stage, StateName, States, edit, finish_by_operator, forget, next_boot, recognise, register, retry,
-    set_states,
+    Serial, Stage, StateName, States, edit, finish_by_operator, forget, next_boot, recognise, register, release,
+    retry, set_states,
 };
 use crate::hooks::Run;
 use crate::images::Catalogue;
@@ -53,6 +53,8 @@ pub enum Act {
         /// Whether a running attempt may be given up.
         abort: bool,
     },
+    /// A host that came from a backup boots again.
+    Release,
     /// The host is no longer known.
     Forget {
         /// Whether a running attempt may be given up.
@@ -115,9 +117,9 @@ impl Service {
             let erases = self.erases(&host, &change.host, act);
             let committed = match (terms.run, act) {
                 (Run::Dry, Act::Forget { .. }) => Ok(None),
-                (Run::Dry, Act::Set { .. } | Act::Finish | Act::Retry { .. }) => Ok(Some(change.host)),
+                (Run::Dry, Act::Set { .. } | Act::Finish | Act::Retry { .. } | Act::Release) => Ok(Some(change.host)),
                 (Run::Real, Act::Forget { .. }) => self.store.forget(&host, change).await.map(|()| None),
-                (Run::Real, Act::Set { .. } | Act::Finish | Act::Retry { .. }) => {
+                (Run::Real, Act::Set { .. } | Act::Finish | Act::Retry { .. } | Act::Release) => {
                     self.commit(&host, change).await.map(Some)
                 }
             };
@@ -185,6 +187,9 @@ impl Service {
 
     /// Why a machine was told to wait for a person; none while it was not, or not since the last order.
     pub fn held_for(&self, host: &Host) -> Option<HoldReason> {
+        if host.quarantined && !host.states.current().is_built_in() {
+            return Some(HoldReason::Quarantined(host.id));
+        }
         let boot = host.current_boot()?;
         if !boot.held && !matches!(boot.stage, Stage::Failed { .. }) {
             return None;
@@ -204,7 +209,7 @@ impl Service {
     fn erases(&self, before: &Host, after: &Host, act: &Act) -> Vec<Erased> {
         match act {
             Act::Finish | Act::Forget { .. } => Vec::new(),
-            Act::Retry { .. } => self.erased_by(after),
+            Act::Retry { .. } | Act::Release => self.erased_by(after),
             Act::Set { .. } => {
                 let same_disk = before.metadata.get(INSTALL_DEVICE) == after.metadata.get(INSTALL_DEVICE);
                 if before.step == after.step && same_disk { Vec::new() } else { self.erased_by(after) }
@@ -279,6 +284,7 @@ pub(super) fn change(host: &Host, act: &Act, actor: &Actor, now: Timestamp) -> R
         }
         Act::Finish => Ok(finish_by_operator(host, actor.clone(), now)),
         Act::Retry { abort } => Ok(Some(retry(host, *abort, actor.clone(), now)?)),
+        Act::Release => Ok(release(host, actor.clone(), now)),
         Act::Forget { abort } if host.is_attempt_open() && !abort => Err(HostsError::BeingInstalled(host.label())),
         Act::Forget { .. } => Ok(Some(forget(host, actor.clone(), now))),
     }

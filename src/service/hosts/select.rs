@@ -53,6 +53,7 @@ enum Field {
     State,
     Hold,
     Running,
+    Quarantined,
     Metadata(String),
 }
 
@@ -74,7 +75,7 @@ pub enum ConditionError {
     #[error("{0:?} is no condition: write field=value, such as state=new or metadata.site=fra1")]
     Shape(String),
     /// No such field.
-    #[error("hosts have no field {0:?}: there are id, hostname, serial, uuid, mac, state, hold, running, metadata.KEY")]
+    #[error("hosts have no field {0:?}: there are id, hostname, serial, uuid, mac, state, hold, running, quarantined, metadata.KEY")]
     Field(String),
     /// Neither yes nor no.
     #[error("{0} is yes or no")]
@@ -129,6 +130,7 @@ impl FromStr for Condition {
             "state" => Field::State,
             "hold" => yes_or_no(Field::Hold, "hold")?,
             "running" => yes_or_no(Field::Running, "running")?,
+            "quarantined" => yes_or_no(Field::Quarantined, "quarantined")?,
             other => match other.strip_prefix("metadata.").filter(|path| !path.is_empty()) {
                 Some(path) => Field::Metadata(path.to_owned()),
                 None => return Err(ConditionError::Field(other.to_owned())),
@@ -318,6 +320,7 @@ impl Service {
             Field::State => host.states.current().as_str() == value || host.states.to_string() == value,
             Field::Hold => is(self.held_for(host).is_some()),
             Field::Running => is(host.is_attempt_open()),
+            Field::Quarantined => is(host.quarantined),
             Field::Metadata(path) => host.metadata.get(path).is_some_and(|found| is_written(found, value)),
         }
     }

@@ -33,6 +33,8 @@ pub fn sentence(kind: &EventKind) -> String {
         EventKind::MacTaken { mac, owner } => format!("showed card {mac}, which belongs to host {owner}"),
         EventKind::Doubted { why, from } => format!("could not be told for certain, at {from}: {why}"),
         EventKind::ForeignBoot { from } => format!("was asked for from {from} while it boots elsewhere"),
+        EventKind::Quarantined { why } => format!("boots only its own disk until it is released: {why}"),
+        EventKind::Released {} => "was released from quarantine".to_owned(),
         EventKind::Forgotten {} => "was forgotten".to_owned(),
     }
 }

@@ -28,7 +28,10 @@ impl Store {
     ) -> Result<Host, StoreError> {
         let number = self.next_id.fetch_add(1, Ordering::Relaxed);
         let id = HostId::new(number);
-        let registered = self.register_as(id, candidates, build(id)).await;
+        let mut change = build(id);
+        // It may have been known, and installed, after the backup was taken.
+        change.host.quarantined |= self.is_quarantined();
+        let registered = self.register_as(id, candidates, change).await;
         if registered.is_err() {
             // Given back if nobody took the next one meanwhile. After an unknown end the guard tells whether it is
             // free.

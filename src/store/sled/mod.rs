@@ -79,6 +79,11 @@ struct Touched<T> {
     as_of: Revision,
 }
 
+/// Keeps every other process from the store in a folder, whatever state it is in, until what is returned is dropped.
+pub(super) fn lock_folder(dir: &Path) -> Result<impl Drop + use<>, OpenError> {
+    open::lock(dir)
+}
+
 impl SledKv {
     /// Opens or creates the store in `dir`. Blocks for as long as reading the log takes.
     pub fn open(dir: &Path, options: &SledOptions) -> Result<Self, OpenError> {

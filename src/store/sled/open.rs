@@ -138,7 +138,7 @@ pub(super) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, OpenErro
 }
 
 /// Before everything else: a second process must not even look at sled's files.
-fn lock(dir: &Path) -> Result<LockFile, OpenError> {
+pub(super) fn lock(dir: &Path) -> Result<LockFile, OpenError> {
     let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE));
     let file = LockFile(file.map_err(|source| failed("lock", dir, source))?);
     wait_for_lock(&file.0, dir)?;
