@@ -225,7 +225,7 @@ fn saved_as(saved: &BackupView, file: &Path) -> String {
 
 fn restored(made: &RestoredView, data_dir: &Path) -> String {
     let mut lines =
-        vec![format!("{}: {} hosts, as of {}", data_dir.display(), made.hosts, made.taken_at.strftime("%F %T %Z"))];
+        vec![format!("{}: {} hosts, as of {}", data_dir.display(), made.hosts, made.taken_at.strftime("%F %T UTC"))];
     if let Some(kept) = &made.kept {
         lines.push(format!("  the store before is kept in {kept}"));
     }

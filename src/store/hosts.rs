@@ -12,7 +12,11 @@
 mod tests;
 mod write;
 
-use std::{collections::BTreeSet, path::Path, sync::atomic::{AtomicBool, AtomicU64}};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU64},
+};
 
 use super::{
     events::{EventStream, Generation, Position},

@@ -446,7 +446,8 @@ mod tests {
         assert_eq!(decode_host(host.id, &cold, &encode_hot(&quarantined)).unwrap(), quarantined);
         // As the first release wrote it.
         let written = include_str!("record/snapshots/hot_record_v1.hex").trim();
-        let old: Vec<u8> = (0..written.len()).step_by(2).map(|at| u8::from_str_radix(&written[at..at + 2], 16).unwrap()).collect();
+        let old: Vec<u8> =
+            (0..written.len()).step_by(2).map(|at| u8::from_str_radix(&written[at..at + 2], 16).unwrap()).collect();
         assert_eq!(decode_event_count(&old), Ok(host.event_count));
         assert_eq!(decode_host(host.id, &cold, &old).unwrap(), host);
         let mut unknown = encode_hot(&host).to_vec();

@@ -255,9 +255,10 @@ pub fn is_used(place: &Path) -> Result<bool, RestoreError> {
 fn remove_unfinished(data_dir: &Path) -> Result<(), RestoreError> {
     for entry in fs::read_dir(data_dir).map_err(failed("read", data_dir))? {
         let path = entry.map_err(failed("read", data_dir))?.path();
-        let is_ours = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| {
-            name.strip_prefix(STORE_FOLDER).is_some_and(|rest| rest.starts_with(".restore-"))
-        });
+        let is_ours = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| name.strip_prefix(STORE_FOLDER).is_some_and(|rest| rest.starts_with(".restore-")));
         if is_ours && path.join(UNFINISHED).exists() {
             fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
         }
@@ -327,5 +328,9 @@ fn sync(folder: &Path) -> Result<(), RestoreError> {
 
 fn failed(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> RestoreError + use<> {
     let path = path.to_owned();
-    move |source| RestoreError::Io { doing, path: path.clone(), source: io::Error::new(source.kind(), source.to_string()) }
+    move |source| RestoreError::Io {
+        doing,
+        path: path.clone(),
+        source: io::Error::new(source.kind(), source.to_string()),
+    }
 }

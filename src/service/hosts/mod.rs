@@ -20,8 +20,8 @@ use jiff::Timestamp;
 
 use crate::domain::{
     Activity, Actor, Ask, Change, Edit, Event, HoldReason, Host, HostId, Identity, NextBoot, Recognition, Registration,
-    Serial, Stage, StateName, States, edit, finish_by_operator, forget, next_boot, recognise, register, release,
-    retry, set_states,
+    Serial, Stage, StateName, States, edit, finish_by_operator, forget, next_boot, recognise, register, release, retry,
+    set_states,
 };
 use crate::hooks::Run;
 use crate::images::Catalogue;

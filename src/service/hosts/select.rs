@@ -75,7 +75,9 @@ pub enum ConditionError {
     #[error("{0:?} is no condition: write field=value, such as state=new or metadata.site=fra1")]
     Shape(String),
     /// No such field.
-    #[error("hosts have no field {0:?}: there are id, hostname, serial, uuid, mac, state, hold, running, quarantined, metadata.KEY")]
+    #[error(
+        "hosts have no field {0:?}: there are id, hostname, serial, uuid, mac, state, hold, running, quarantined, metadata.KEY"
+    )]
     Field(String),
     /// Neither yes nor no.
     #[error("{0} is yes or no")]

@@ -23,8 +23,8 @@ use super::hosts::StoreError;
 
 pub use dump::Dump;
 pub use format::{Reader, Record};
-pub(super) use load::load;
 pub use load::LoadError;
+pub(super) use load::load;
 
 /// What a backup says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
