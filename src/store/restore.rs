@@ -128,7 +128,7 @@ pub async fn restore(
     // Kept to the end: no server may open it meanwhile.
     let _lock = if is_there { Some(sled::lock_folder(&place).map_err(OpenError::from)?) } else { None };
     remove_unfinished(data_dir)?;
-    let staging = data_dir.join(format!("{STORE_FOLDER}.restore-{}", now.as_second()));
+    let (staging, aside) = free_names(data_dir, now);
     fs::create_dir(&staging).map_err(failed("create", &staging))?;
     let marker = staging.join(UNFINISHED);
     File::create(&marker).map_err(failed("create", &marker))?;
@@ -142,7 +142,7 @@ pub async fn restore(
         }
     };
     hand_over(&staging, data_dir)?;
-    let kept = publish(&staging, &marker, &place, is_there, now)?;
+    let kept = publish(&staging, &marker, &place, is_there.then_some(aside))?;
     Ok(Restored { taken_at, hosts, holding, kept })
 }
 
@@ -251,6 +251,14 @@ pub fn is_used(place: &Path) -> Result<bool, RestoreError> {
     }
 }
 
+/// Where the new store is made, and where the old one is put: places where nothing is.
+fn free_names(data_dir: &Path, now: Timestamp) -> (PathBuf, PathBuf) {
+    let name = |what: &str, number: i64| data_dir.join(format!("{STORE_FOLDER}.{what}-{number}"));
+    let names = (now.as_second()..).map(|number| (name("restore", number), name("before-restore", number)));
+    let mut free = names.skip_while(|(staging, aside)| staging.exists() || aside.exists());
+    free.next().unwrap_or_else(|| (name("restore", 0), name("before-restore", 0)))
+}
+
 /// A restore that was killed leaves half a store, which nobody needs. Those that were put aside are never touched.
 fn remove_unfinished(data_dir: &Path) -> Result<(), RestoreError> {
     for entry in fs::read_dir(data_dir).map_err(failed("read", data_dir))? {
@@ -291,18 +299,16 @@ fn publish(
     staging: &Path,
     marker: &Path,
     place: &Path,
-    is_there: bool,
-    now: Timestamp,
+    aside: Option<PathBuf>,
 ) -> Result<Option<PathBuf>, RestoreError> {
     fs::remove_file(marker).map_err(failed("finish", staging))?;
     sync(staging)?;
-    if !is_there {
+    let Some(aside) = aside else {
         // An empty folder is in nobody's way.
         fs::rename(staging, place).map_err(failed("move", staging))?;
         sync_parent(place)?;
         return Ok(None);
-    }
-    let aside = place.with_file_name(format!("{STORE_FOLDER}.before-restore-{}", now.as_second()));
+    };
     match renameat_with(CWD, staging, CWD, place, RenameFlags::EXCHANGE) {
         Ok(()) => {
             sync_parent(place)?;

@@ -154,7 +154,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next record; none after the last, when the whole was found to be what was written.
-    pub fn next(&mut self) -> Result<Option<Record>, BackupError> {
+    pub fn record(&mut self) -> Result<Option<Record>, BackupError> {
         let at = self.bytes;
         let damaged = || BackupError::Damaged { at };
         let before = self.sum.clone();
@@ -181,7 +181,7 @@ impl<R: Read> Reader<R> {
 
     /// Reads to the end, and throws away what it reads: is all of it there? `progress` is told how many bytes were read.
     pub fn check(mut self, mut progress: impl FnMut(u64)) -> Result<Contents, BackupError> {
-        while self.next()?.is_some() {
+        while self.record()?.is_some() {
             progress(self.bytes);
         }
         Ok(Contents { about: self.about, records: self.records, bytes: self.bytes })

@@ -42,7 +42,7 @@ pub(in crate::store) async fn load<R: Read>(
 ) -> Result<About, LoadError> {
     let mut pipeline =
         Pipeline { kv, batch: Commit::default(), keys: BTreeSet::new(), bytes: 0, waiting: VecDeque::new() };
-    while let Some(op) = from.next()? {
+    while let Some(op) = from.record()? {
         progress(from.bytes());
         pipeline.add(op).await?;
     }
