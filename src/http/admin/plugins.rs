@@ -84,8 +84,8 @@ pub(super) async fn remove(
     let RemoveQuery { purge } = query_document(query.as_deref())?;
     admin.roster.remove(name.clone()).await?;
     if purge {
-        admin.service.clear_plugin(&name.parse().map_err(bad)?).await.map_err(HostsError::Store)?;
         admin.service.forget_outbox(&name).await?;
+        admin.service.clear_plugin(&name.parse().map_err(bad)?).await.map_err(HostsError::Store)?;
     }
     Ok(StatusCode::NO_CONTENT)
 }

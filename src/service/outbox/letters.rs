@@ -1,9 +1,10 @@
 //! What operators do with events that could not be told.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::tell::{self, TOLD_NONE};
-use super::{Desk, lock};
+use super::{Desk, Mode, lock};
 use crate::domain::{Event, HostId};
 use crate::hooks::{Hook, HookError, Run};
 use crate::service::Service;
@@ -15,6 +16,10 @@ const REPLAYED_AT_ONCE: u32 = 100;
 const FAILURES_IN_A_ROW: u32 = 3;
 /// Letters per read when all are dropped.
 const PER_READ: u32 = 500;
+
+/// How long to wait for calls of a plugin that is forgotten: a batch of events has 10 s.
+const ENDS_WITHIN: Duration = Duration::from_secs(20);
+const LOOKS_AGAIN: Duration = Duration::from_millis(20);
 
 /// Which dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,9 @@ pub enum OutboxError {
         /// Which host.
         host: HostId,
     },
+    /// The plugin is not bound any more, but a call of it has not ended.
+    #[error("a call of the plugin {0} has not ended yet: try again in a minute")]
+    Busy(String),
     /// The plugin is still bound.
     #[error("the plugin {0} is bound: take it out of the configuration first")]
     StillBound(String),
@@ -157,6 +165,16 @@ impl Service {
         if self.hooks().asked(Hook::Events).any(|binding| binding.plugin.name() == plugin) {
             return Err(OutboxError::StillBound(plugin.to_owned()));
         }
+        // Whoever is telling it, or runs a job of it, writes down at the end how far that came.
+        let desk = self.outbox.desk(plugin);
+        let told_out = async {
+            while *lock(&desk.mode) != Mode::Stopped {
+                tokio::time::sleep(LOOKS_AGAIN).await;
+            }
+        };
+        let busy = |_| OutboxError::Busy(plugin.to_owned());
+        tokio::time::timeout(ENDS_WITHIN, told_out).await.map_err(busy)?;
+        let _no_run = tokio::time::timeout(ENDS_WITHIN, self.schedule.no_run(plugin)).await.map_err(busy)?;
         Ok(self.store.forget_outbox(plugin).await?)
     }
 
