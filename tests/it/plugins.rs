@@ -1,9 +1,12 @@
 //! Operating plugins: whatever is bound, missing, broken, replaced or switched off, machines are answered, and people told.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -181,6 +184,26 @@ fn a_plugin_that_is_switched_off_is_not_asked_until_it_is_switched_on() {
     server.cli(&["plugin", "enable", "racks"]).done();
     Machine::new(1).holds(&server, "hostile");
     server.cli(&["plugin", "disable", "default"]).refused(4, "the default plugin cannot be switched off");
+}
+
+#[test]
+fn a_hangup_during_the_start_ends_nothing() {
+    let site = bound(&holding(1), "");
+    let mut child = serve_command(&site).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let listens = std::thread::spawn(move || lines.any(|line| line.is_ok_and(|line| line.contains("listens"))));
+    let begin = Instant::now();
+    // From when it has begun its work until it says that it is done.
+    while !site.path("data").exists() && begin.elapsed() < Duration::from_secs(60) {
+        std::thread::yield_now();
+    }
+    while !listens.is_finished() {
+        kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(listens.join().unwrap(), "the server ended with {:?}", child.wait());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]
