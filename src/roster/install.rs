@@ -42,7 +42,7 @@ impl Inner {
         let folder = file.and_then(|binding| binding.file.parent().map(Path::to_owned)).unwrap_or(config.plugins_d);
         let (widen, dry_run) = (wanted.widen, wanted.dry_run);
         let Prepared { binding, running, found, text } = self.prepare(wanted, old.as_ref(), &folder).await?;
-        let mut record = self.workshop.library.record(&binding.name);
+        let mut record = self.record(&binding.name)?;
         record.rolled_back_to = None;
         let name = binding.name.clone();
         let status = running.plugin.status();

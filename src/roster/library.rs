@@ -96,15 +96,15 @@ impl Library {
         write_whole(&self.path(digest), bytes, 0o640)
     }
 
-    /// What is remembered of a plugin; nothing if it cannot be read.
-    pub(super) fn record(&self, name: &PluginName) -> Record {
-        let path = self.record_path(name);
-        match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::error!(path = %path.display(), %error, "what was remembered of a plugin cannot be read");
-                Record::default()
-            }),
-            Err(_) => Record::default(),
+    /// What is remembered of a plugin; of a new one, nothing.
+    ///
+    /// # Errors
+    /// It cannot be read. Nobody knows then whether the plugin was switched off or rolled back, so nothing may be written over it.
+    pub(super) fn record(&self, name: &PluginName) -> io::Result<Record> {
+        match fs::read(self.record_path(name)) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
+            Err(error) => Err(error),
         }
     }
 
@@ -138,7 +138,8 @@ impl Library {
         Ok(())
     }
 
-    fn record_path(&self, name: &PluginName) -> PathBuf {
+    /// Where what is remembered of a plugin stands.
+    pub(super) fn record_path(&self, name: &PluginName) -> PathBuf {
         self.folder.join(format!("{name}.json"))
     }
 
@@ -206,7 +207,7 @@ mod tests {
         let mut record = Record::default();
         record.ran(&one, "1", at(0));
         library.remember(&name, &record).unwrap();
-        assert_eq!(library.record(&name), record);
+        assert_eq!(library.record(&name).unwrap(), record);
         library.sweep(&BTreeSet::new()).unwrap();
         assert_eq!(library.component(&one).unwrap(), b"one");
         assert!(library.component(&two).is_err());
@@ -214,6 +215,20 @@ mod tests {
         assert_eq!(library.component(&one).unwrap_err().kind(), io::ErrorKind::InvalidData);
         library.forget(&name).unwrap();
         library.forget(&name).unwrap();
-        assert_eq!(library.record(&name), Record::default());
+        assert_eq!(library.record(&name).unwrap(), Record::default());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_keeps_all_components() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::new(folder.path());
+        let name: PluginName = "racks".parse().unwrap();
+        library.keep(&Digest::of(b"one"), b"one").unwrap();
+        for bad in ["", "{", "{\"disabled\": 1}"] {
+            fs::write(library.record_path(&name), bad).unwrap();
+            assert!(library.record(&name).is_err(), "{bad:?}");
+            assert!(library.sweep(&BTreeSet::new()).is_err(), "{bad:?}");
+        }
+        assert_eq!(library.component(&Digest::of(b"one")).unwrap(), b"one");
     }
 }

@@ -120,7 +120,7 @@ impl Inner {
             let names: Vec<String> =
                 bound.chain(slots.iter().map(|slot| slot.binding.name.as_str())).map(str::to_owned).collect();
             let name = known(name, names.iter().map(String::as_str))?;
-            let mut record = self.workshop.library.record(&name);
+            let mut record = self.record(&name)?;
             if record.rolled_back_to.take().is_some() {
                 self.remember(&name, &record)?;
             }
@@ -149,7 +149,8 @@ impl Inner {
             return Err(RosterError::Elsewhere { name: name.to_owned(), file: binding.file.clone() });
         }
         let running = old.digest().map(|digest| digest.to_string());
-        let back = old.record.before(running.as_deref()).ok_or_else(|| RosterError::NothingBefore(name.to_owned()))?;
+        let mut record = self.record(&binding.name)?;
+        let back = record.before(running.as_deref()).ok_or_else(|| RosterError::NothingBefore(name.to_owned()))?;
         let not_loaded = |why: String| RosterError::NotLoaded { name: name.to_owned(), why };
         let path = self.workshop.library.path(&back);
         let library = Arc::clone(&self.workshop.library);
@@ -157,7 +158,6 @@ impl Inner {
         let bytes = bytes.map_err(|error| RosterError::File { path: path.clone(), error })?;
         let found = slot::Found::of(path.display().to_string(), bytes);
         let running = self.workshop.make(binding, &found).await.map_err(not_loaded)?;
-        let mut record = old.record.clone();
         record.rolled_back_to = Some(back.to_string());
         self.remember(&binding.name, &record)?;
         let slot =
@@ -172,7 +172,7 @@ impl Inner {
         if old.binding.name.is_default() {
             return Err(RosterError::Default(if enabled { "switched on" } else { "switched off" }));
         }
-        let mut record = self.workshop.library.record(&old.binding.name);
+        let mut record = self.record(&old.binding.name)?;
         record.disabled = !enabled;
         self.remember(&old.binding.name, &record)?;
         let slot = self.workshop.fill(old.binding.clone(), old.installed, Some(old), self.service.now()).await;
@@ -226,9 +226,15 @@ impl Inner {
         let _ = spawn_blocking(move || library.sweep(&named)).await;
     }
 
+    fn record(&self, name: &PluginName) -> Result<library::Record, RosterError> {
+        let library = &self.workshop.library;
+        library.record(name).map_err(|error| RosterError::File { path: library.record_path(name), error })
+    }
+
     fn remember(&self, name: &PluginName, record: &library::Record) -> Result<(), RosterError> {
-        let path = || PathBuf::from(format!("{name}.json"));
-        self.workshop.library.remember(name, record).map_err(|error| RosterError::File { path: path(), error })
+        let library = &self.workshop.library;
+        let file = |error| RosterError::File { path: library.record_path(name), error };
+        library.remember(name, record).map_err(file)
     }
 }
 

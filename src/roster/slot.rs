@@ -81,7 +81,10 @@ impl Workshop {
         old: Option<Slot>,
         now: Timestamp,
     ) -> Slot {
-        let record = self.library.record(&binding.name);
+        let record = match self.library.record(&binding.name) {
+            Ok(record) => record,
+            Err(error) => return self.unremembered(binding, installed, old, &error),
+        };
         if record.disabled {
             return Slot { binding, installed, record, running: None, status: PluginStatus::Disabled };
         }
@@ -124,7 +127,7 @@ impl Workshop {
         let (library, name, remembered) = (Arc::clone(&self.library), binding.name.clone(), record.clone());
         let kept = spawn_blocking(move || {
             library.keep(&found.digest, &found.bytes)?;
-            if library.record(&name) == remembered { Ok(()) } else { library.remember(&name, &remembered) }
+            if library.record(&name)? == remembered { Ok(()) } else { library.remember(&name, &remembered) }
         });
         if let Ok(Err(error)) = kept.await {
             // It works all the same; only there is no way back to it.
@@ -173,6 +176,26 @@ impl Workshop {
         };
         let status = running.plugin.status();
         Slot { binding, installed: false, record, running: Some(running), status }
+    }
+
+    /// Nobody knows whether this plugin was switched off, or rolled back: what stands there stays, else nothing runs.
+    fn unremembered(&self, binding: PluginBinding, installed: bool, old: Option<Slot>, error: &std::io::Error) -> Slot {
+        let path = self.library.record_path(&binding.name);
+        let why = format!(
+            "is held back, as nobody knows whether it was switched off: {}: {error}; repair that file, or remove it to begin anew",
+            path.display()
+        );
+        if let Some(mut slot) = old.as_ref().filter(|old| old.binding == binding).cloned() {
+            tracing::error!(plugin = %binding.name, why, "what was remembered of a plugin cannot be read");
+            if let Some(running) = &slot.running {
+                slot.status = degraded(running, &why);
+            }
+            return slot;
+        }
+        let record = old.map(|old| old.record).unwrap_or_default();
+        let running = stand_in(&binding, &path.display().to_string(), &why);
+        let status = running.plugin.status();
+        Slot { binding, installed, record, running: Some(running), status }
     }
 
     /// The last component that worked, or a stand-in.

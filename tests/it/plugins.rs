@@ -207,6 +207,35 @@ fn a_hangup_during_the_start_ends_nothing() {
 }
 
 #[test]
+fn a_plugin_whose_record_is_unreadable_is_not_switched_on_by_that() {
+    let mut server = bound(&holding(1), "").serve();
+    write(&server.site, &holding(2));
+    server.cli(&["plugin", "reload"]).done();
+    server.cli(&["plugin", "disable", "racks"]).done();
+    let record = server.site.path("data/plugins/racks.json");
+    let good = std::fs::read(&record).unwrap();
+    std::fs::write(&record, "{").unwrap();
+    server.cli(&["plugin", "reload"]).done();
+    assert_eq!(plugin(&server, "racks")["status"], "disabled");
+    for command in ["enable", "rollback", "reload"] {
+        assert_eq!(server.cli(&["plugin", command, "racks"]).code, 1, "{command}");
+    }
+    server.crash_and_restart();
+    let shown = plugin(&server, "racks");
+    assert_eq!(shown["status"], "broken");
+    assert!(shown["problem"].as_str().unwrap().contains("racks.json"), "{shown}");
+    Machine::new(1).holds(&server, "racks");
+    assert_eq!(std::fs::read_to_string(&record).unwrap(), "{");
+    // Nothing was lost: repaired, it is off as before, and there is a way back.
+    std::fs::write(&record, good).unwrap();
+    server.cli(&["plugin", "reload", "racks"]).done();
+    assert_eq!(plugin(&server, "racks")["status"], "disabled");
+    server.cli(&["plugin", "enable", "racks"]).done();
+    server.cli(&["plugin", "rollback", "racks"]).done();
+    assert_eq!(plugin(&server, "racks")["digest"], digest(&holding(1)));
+}
+
+#[test]
 fn a_hangup_binds_what_is_configured_now() {
     let server = Site::new().serve();
     assert!(!Machine::new(1).boot(&server).script.contains("hostile"));
