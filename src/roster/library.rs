@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Digest, PluginName};
+use crate::hooks::HookSet;
 
 /// Components that are remembered of each plugin.
 const HISTORY_MAX: usize = 10;
@@ -41,14 +42,18 @@ pub(super) struct Ran {
     pub(super) digest: String,
     pub(super) version: String,
     pub(super) at: Timestamp,
+    /// The hooks that it exports; none in records that were written before this was kept.
+    #[serde(default)]
+    pub(super) hooks: Option<HookSet>,
 }
 
 impl Record {
-    /// Takes note of a component that works now.
-    pub(super) fn ran(&mut self, digest: &Digest, version: &str, at: Timestamp) {
+    /// Takes note of a component that works now; `at` of one that is the newest already stays.
+    pub(super) fn ran(&mut self, digest: &Digest, version: &str, hooks: HookSet, at: Timestamp) {
         let digest = digest.to_string();
+        let at = self.history.last().filter(|last| last.digest == digest).map_or(at, |last| last.at);
         self.history.retain(|ran| ran.digest != digest);
-        self.history.push(Ran { digest, version: version.to_owned(), at });
+        self.history.push(Ran { digest, version: version.to_owned(), at, hooks: Some(hooks) });
         let surplus = self.history.len().saturating_sub(HISTORY_MAX);
         self.history.drain(..surplus);
     }
@@ -61,6 +66,13 @@ impl Record {
             None => self.history.last()?,
         };
         before.digest.parse().ok()
+    }
+
+    /// The component that should run, if it is known: whatever takes its place must guard what it guards.
+    pub(super) fn standing(&self) -> Option<&Ran> {
+        let back = self.rolled_back_to.as_ref();
+        let back = back.and_then(|back| self.history.iter().find(|ran| ran.digest == *back));
+        back.or_else(|| self.history.last())
     }
 
     pub(super) fn rolled_back_to(&self) -> Option<Digest> {
@@ -175,6 +187,7 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hooks::Hook;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -185,14 +198,14 @@ mod tests {
         let mut record = Record::default();
         let digests: Vec<Digest> = (0..12_u8).map(|byte| Digest::of(&[byte])).collect();
         for (second, digest) in digests.iter().enumerate() {
-            record.ran(digest, "1", at(second as i64));
+            record.ran(digest, "1", HookSet::new(), at(second as i64));
         }
         assert_eq!(record.history.len(), HISTORY_MAX);
         let newest = digests[11].to_string();
         assert_eq!(record.before(Some(&newest)), Some(digests[10]));
         assert_eq!(record.before(None), Some(digests[11]));
         assert_eq!(record.before(Some(&digests[2].to_string())), None);
-        record.ran(&digests[5], "1", at(99));
+        record.ran(&digests[5], "1", HookSet::new(), at(99));
         assert_eq!((record.history.len(), record.before(None)), (HISTORY_MAX, Some(digests[5])));
     }
 
@@ -205,7 +218,7 @@ mod tests {
         library.keep(&two, b"two").unwrap();
         let name: PluginName = "racks".parse().unwrap();
         let mut record = Record::default();
-        record.ran(&one, "1", at(0));
+        record.ran(&one, "1", HookSet::from([Hook::Boot]), at(0));
         library.remember(&name, &record).unwrap();
         assert_eq!(library.record(&name).unwrap(), record);
         library.sweep(&BTreeSet::new()).unwrap();

@@ -1,8 +1,8 @@
 //! One plugin's place: from a binding to something that can be asked, whatever state its file is in.
 //!
 //! Invariant: what runs was allowed by the binding as it is written now. A broken file or configuration leaves the last
-//! component that worked in its place if the grants are the same, else one that works with the grants of now, else a stand-in
-//! that fails every call.
+//! component that worked in its place if the grants are the same, else one that works with the grants of now and is asked
+//! wherever the one that should run is, else a stand-in that fails every call there: what guarded something goes on to.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::hooks::{About, Binding, Breakers, Hook, HookSet, Plugin, PluginStatus
 use crate::plugin_host::{BrokenPlugin, Component, Interface, PluginHost, SecretText, egress::Rule};
 use crate::service::{Kept, Member};
 
-use super::library::{Library, Record, read_component};
+use super::library::{Library, Ran, Record, read_component};
 use super::reach::reach;
 
 /// How far back an earlier component is looked for.
@@ -95,7 +95,10 @@ impl Workshop {
         };
         let digest = found.digest;
         let old = match old {
-            Some(Slot { running: Some(running), .. }) if running.key == Some(key(&binding, Some(digest))) => {
+            Some(Slot { running: Some(running), .. })
+                if running.key == Some(key(&binding, Some(digest)))
+                    && exports(&binding, &running.plugin.hooks()).is_ok() =>
+            {
                 let status = running.plugin.status();
                 return Slot { binding, installed, record, running: Some(running), status };
             }
@@ -120,9 +123,7 @@ impl Workshop {
         let status = running.plugin.status();
         if record.rolled_back_to.is_none() {
             let version = if let PluginStatus::Ready { version, .. } = &status { version.as_str() } else { "" };
-            if record.history.last().is_none_or(|last| last.digest != found.digest.to_string()) {
-                record.ran(&found.digest, version, now);
-            }
+            record.ran(&found.digest, version, running.plugin.hooks(), now);
         }
         let (library, name, remembered) = (Arc::clone(&self.library), binding.name.clone(), record.clone());
         let kept = spawn_blocking(move || {
@@ -151,6 +152,7 @@ impl Workshop {
             config: binding.config.clone(),
         };
         let plugin = host.load(component).await.map_err(|error| error.to_string())?;
+        exports(binding, &plugin.hooks())?;
         Ok(Running { plugin, breakers: Arc::default(), key: Some(key(binding, Some(found.digest))) })
     }
 
@@ -172,7 +174,7 @@ impl Workshop {
                 let key = plugin.status().is_ready().then_some(wanted);
                 Running { plugin, breakers: Arc::default(), key }
             }
-            (_, Err(why)) => stand_in(&binding, "built in", why),
+            (_, Err(why)) => stand_in(&binding, &record, "built in", why),
         };
         let status = running.plugin.status();
         Slot { binding, installed: false, record, running: Some(running), status }
@@ -193,7 +195,7 @@ impl Workshop {
             return slot;
         }
         let record = old.map(|old| old.record).unwrap_or_default();
-        let running = stand_in(&binding, &path.display().to_string(), &why);
+        let running = stand_in(&binding, &record, &path.display().to_string(), &why);
         let status = running.plugin.status();
         Slot { binding, installed, record, running: Some(running), status }
     }
@@ -212,24 +214,34 @@ impl Workshop {
         let may = |digest: &Digest| binding.digest.is_none_or(|pinned| pinned == *digest);
         let runs = old.and_then(|old| old.running).filter(|running| {
             let key = running.key.as_ref();
-            key.is_some_and(|key| key.grant == binding.grant && key.digest.as_ref().is_some_and(may))
+            let same = key.is_some_and(|key| key.grant == binding.grant && key.digest.as_ref().is_some_and(may));
+            same && exports(&binding, &running.plugin.hooks()).is_ok()
         });
         if let Some(running) = runs {
             let status = degraded(&running, &why);
             return Slot { binding, installed, record, running: Some(running), status };
         }
+        let standing = record.standing();
         let earlier = record.history.iter().rev().filter_map(|ran| ran.digest.parse::<Digest>().ok());
+        // `make` sees to it that hooks which the binding names are exported.
+        let guarded = match &binding.hooks {
+            Some(hooks) => hooks.clone(),
+            None => hooks_of(standing),
+        };
+        let is_standing = |digest: &Digest| standing.is_some_and(|ran| ran.digest == digest.to_string());
         for digest in earlier.filter(|digest| Some(*digest) != broken && may(digest)).take(FALL_BACKS) {
             let (library, path) = (Arc::clone(&self.library), self.library.path(&digest));
             let Ok(Ok(bytes)) = spawn_blocking(move || library.component(&digest)).await else { continue };
-            if let Ok(running) = self.make(&binding, &Found { origin: path.display().to_string(), digest, bytes }).await
+            let found = Found { origin: path.display().to_string(), digest, bytes };
+            if let Ok(running) = self.make(&binding, &found).await
+                && (guarded.is_subset(&running.plugin.hooks()) || is_standing(&digest))
             {
                 let status = degraded(&running, &why);
                 return Slot { binding, installed, record, running: Some(running), status };
             }
         }
         let origin = binding.component.as_ref().map_or_else(|| binding.file.clone(), Clone::clone);
-        let running = stand_in(&binding, &origin.display().to_string(), &why);
+        let running = stand_in(&binding, &record, &origin.display().to_string(), &why);
         let status = running.plugin.status();
         Slot { binding, installed, record, running: Some(running), status }
     }
@@ -386,14 +398,31 @@ fn degraded(running: &Running, why: &str) -> PluginStatus {
     }
 }
 
-/// Fails every call in the hooks that the plugin is bound to; of one whose hooks nobody knows, in all that decide.
-fn stand_in(binding: &PluginBinding, origin: &str, why: &str) -> Running {
-    let deciding = || Hook::ALL.into_iter().filter(|hook| hook.is_decision()).collect();
+/// Whether a component has the hooks that its binding names. The error continues the plugin's name.
+fn exports(binding: &PluginBinding, exported: &HookSet) -> Result<(), String> {
+    let bound = binding.hooks.as_ref();
+    let missing: Vec<String> =
+        bound.into_iter().flat_map(|bound| bound.difference(exported)).map(Hook::to_string).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let exported: Vec<String> = exported.iter().map(Hook::to_string).collect();
+    let (missing, exported) = (missing.join(" and "), exported.join(" and "));
+    Err(format!("is bound to {missing}, which its component does not export: it exports {exported}"))
+}
+
+/// The hooks of a component that ran; all of them if nobody knows: what may have been guarded is.
+fn hooks_of(ran: Option<&Ran>) -> HookSet {
+    ran.and_then(|ran| ran.hooks.clone()).unwrap_or_else(|| Hook::ALL.into())
+}
+
+/// Fails every call in the hooks that the plugin is bound to, else in those that it was asked in before.
+fn stand_in(binding: &PluginBinding, record: &Record, origin: &str, why: &str) -> Running {
     let hooks = match &binding.hooks {
         Some(hooks) => hooks.clone(),
         // It was never asked in others, and changes of hosts must not hang on it.
         None if binding.name.is_default() => HookSet::from([Hook::Boot, Hook::Discovery]),
-        None => deciding(),
+        None => hooks_of(record.standing()),
     };
     let plugin = BrokenPlugin::new(binding.name.as_str(), origin, hooks, &why);
     Running { plugin, breakers: Arc::default(), key: None }

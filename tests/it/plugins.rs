@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::support::server::serve_command;
@@ -233,6 +233,60 @@ fn a_plugin_whose_record_is_unreadable_is_not_switched_on_by_that() {
     server.cli(&["plugin", "enable", "racks"]).done();
     server.cli(&["plugin", "rollback", "racks"]).done();
     assert_eq!(plugin(&server, "racks")["digest"], digest(&holding(1)));
+}
+
+/// What is kept of a component.
+fn lose(site: &Site, component: &[u8]) {
+    let digest = digest(component);
+    let kept = site.path("data/plugins").join(digest.replace("sha256:", "")).with_extension("wasm");
+    std::fs::remove_file(kept).unwrap();
+}
+
+#[test]
+fn a_component_without_a_hook_that_its_binding_names_does_not_run() {
+    let server = bound(&passing(1), "hooks = [\"boot\", \"transition\"]\n").serve();
+    let shown = plugin(&server, "racks");
+    assert_eq!(shown["status"], "broken");
+    assert!(shown["problem"].as_str().unwrap().contains("is bound to transition"), "{shown}");
+    assert_eq!(shown["hooks"], json!(["boot", "transition"]));
+    // Nor when the binding of one that runs is changed.
+    let config = std::fs::read_to_string(server.site.path("kiwispray.toml")).unwrap();
+    let write = |text: String| std::fs::write(server.site.path("kiwispray.toml"), text).unwrap();
+    write(config.replace(", \"transition\"", ""));
+    server.cli(&["plugin", "reload"]).done();
+    assert_eq!(plugin(&server, "racks")["status"], "ok");
+    write(config);
+    assert_eq!(server.cli(&["plugin", "reload"]).code, 1);
+    assert_eq!(plugin(&server, "racks")["status"], "broken");
+}
+
+#[test]
+fn nothing_takes_the_place_of_a_guard_that_guards_less() {
+    let mut server = bound(&passing(1), "").serve();
+    let guard = guest::asked_in(&["boot", "transition"], "");
+    write(&server.site, &guard);
+    server.cli(&["plugin", "reload"]).done();
+    assert_eq!(plugin(&server, "racks")["hooks"], json!(["boot", "transition"]));
+    server.kill();
+    write(&server.site, b"garbage");
+    lose(&server.site, &guard);
+    server.restart();
+    let shown = plugin(&server, "racks");
+    assert_eq!((&shown["status"], &shown["hooks"]), (&"broken".into(), &json!(["boot", "transition"])));
+    Machine::new(1).holds(&server, "racks");
+}
+
+#[test]
+fn a_broken_plugin_holds_only_what_it_was_asked_about() {
+    let guard = guest::asked_in(&["transition"], "");
+    let mut server = bound(&guard, "").serve();
+    server.kill();
+    write(&server.site, b"garbage");
+    lose(&server.site, &guard);
+    server.restart();
+    let shown = plugin(&server, "racks");
+    assert_eq!((&shown["status"], &shown["hooks"]), (&"broken".into(), &json!(["transition"])));
+    assert!(!Machine::new(1).boot(&server).script.contains("racks"));
 }
 
 #[test]

@@ -2,7 +2,20 @@
 
 /// A plugin that loads, and runs this whenever it is asked what a host should boot.
 pub(crate) fn deciding_by(body: &str) -> Vec<u8> {
-    // It describes itself with a record of strings at 1024; zeros at 4096 are `ok(pass)`.
+    asked_in(&["boot"], body)
+}
+
+/// A plugin that loads, and runs this whenever it is asked in one of these hooks: `boot` and `transition`.
+pub(crate) fn asked_in(hooks: &[&str], body: &str) -> Vec<u8> {
+    let hook = |hook: &&str| {
+        let function = if *hook == "boot" { "decide" } else { "before" };
+        let name = format!("kiwispray:plugin/{hook}@0.1.0#{function}");
+        // Both functions have as many parameters as a pointer carries.
+        format!("(func (export \"{name}\") (param i32) (result i32) {body} (i32.const 4096))")
+    };
+    let functions: String = hooks.iter().map(hook).collect();
+    let includes: String = hooks.iter().map(|hook| format!("include kiwispray:plugin/hook-{hook}@0.1.0;\n")).collect();
+    // It describes itself with a record of strings at 1024; zeros at 4096 are `ok(pass)` and `ok(allow)`.
     let text = format!(
         r#"(module
           (memory (export "memory") 2)
@@ -17,17 +30,19 @@ pub(crate) fn deciding_by(body: &str) -> Vec<u8> {
             "\20\00\00\00\02\00\00\00" "\00\00\00\00\00\00\00\00" "\00\00\00\00\00\00\00\00" "\20\00\00\00\02\00\00\00")
           (func (export "kiwispray:plugin/about@0.1.0#describe") (result i32) (i32.const 1024))
           (func (export "kiwispray:plugin/about@0.1.0#check-config") (param i32 i32) (result i32) (i32.const 4096))
-          (func (export "kiwispray:plugin/boot@0.1.0#decide") (param i32) (result i32) {body} (i32.const 4096)))"#
+          {functions})"#
     );
     let mut module = wat::parse_str(text).unwrap();
     let mut contract = wit_parser::Resolve::default();
     contract.push_str("plugin.wit", include_str!("../../sdk/wit/0.1.0/plugin.wit")).unwrap();
-    let world = "package test:guest; world guest {
-        include kiwispray:plugin/imports@0.1.0;
-        include kiwispray:plugin/hook-about@0.1.0;
-        include kiwispray:plugin/hook-boot@0.1.0;
-    }";
-    let package = contract.push_str("guest.wit", world).unwrap();
+    let world = format!(
+        "package test:guest; world guest {{
+            include kiwispray:plugin/imports@0.1.0;
+            include kiwispray:plugin/hook-about@0.1.0;
+            {includes}
+        }}"
+    );
+    let package = contract.push_str("guest.wit", &world).unwrap();
     let world = contract.select_world(&[package], None).unwrap();
     let encoding = wit_component::StringEncoding::UTF8;
     wit_component::embed_component_metadata(&mut module, &contract, world, encoding, false).unwrap();
