@@ -121,6 +121,9 @@ impl Workshop {
         now: Timestamp,
     ) -> Slot {
         let status = running.plugin.status();
+        if record.rolled_back_to().is_some_and(|back| back != found.digest) {
+            record.rolled_back_to = None;
+        }
         if record.rolled_back_to.is_none() {
             let version = if let PluginStatus::Ready { version, .. } = &status { version.as_str() } else { "" };
             record.ran(&found.digest, version, running.plugin.hooks(), now);
@@ -313,7 +316,7 @@ fn key(binding: &PluginBinding, digest: Option<Digest>) -> Key {
     Key { digest, config: binding.config.clone(), grant: binding.grant.clone() }
 }
 
-/// Where to look, in this order: what an operator went back to, the file that the binding names, the component that was
+/// Where to look, in this order: what an operator went back to if the binding allows it, the file that the binding names, the component that was
 /// installed, the plugins folder.
 fn find(
     binding: &PluginBinding,
@@ -326,7 +329,8 @@ fn find(
         let bytes = library.component(digest).map_err(|error| format!("has no component: {path}: {error}"))?;
         Ok(Some(Found { origin: path, digest: *digest, bytes }))
     };
-    if let Some(digest) = back {
+    // A digest that was pinned since says more than a rollback does.
+    if let Some(digest) = back.filter(|back| binding.digest.is_none_or(|pinned| pinned == *back)) {
         return installed(&digest);
     }
     let name = &binding.name;

@@ -290,6 +290,28 @@ fn a_broken_plugin_holds_only_what_it_was_asked_about() {
 }
 
 #[test]
+fn a_digest_that_is_pinned_after_a_rollback_is_the_one_that_runs() {
+    let (first, second) = (holding(1), passing(2));
+    let mut server = bound(&first, "").serve();
+    write(&server.site, &second);
+    server.cli(&["plugin", "reload"]).done();
+    server.cli(&["plugin", "rollback", "racks"]).done();
+    let config = std::fs::read_to_string(server.site.path("kiwispray.toml")).unwrap();
+    let named = "component = \"plugins/racks.wasm\"";
+    let pinned = config.replace(named, &format!("{named}\ndigest = \"{}\"", digest(&second)));
+    std::fs::write(server.site.path("kiwispray.toml"), pinned).unwrap();
+    let check = |server: &Server| {
+        let shown = plugin(server, "racks");
+        assert_eq!((&shown["digest"], &shown["rolled_back"]), (&digest(&second).into(), &false.into()));
+        assert_eq!(shown["status"], "ok");
+    };
+    server.cli(&["plugin", "reload"]).done();
+    check(&server);
+    server.crash_and_restart();
+    check(&server);
+}
+
+#[test]
 fn a_hangup_binds_what_is_configured_now() {
     let server = Site::new().serve();
     assert!(!Machine::new(1).boot(&server).script.contains("hostile"));
