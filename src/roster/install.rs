@@ -18,7 +18,7 @@ use crate::service::{Installation, Installed, RosterError};
 
 use super::library::write_whole;
 use super::reach::{beyond, reach};
-use super::slot::{Found, Running, Slot};
+use super::slot::{Found, Load, Running, Slot};
 use super::{Inner, chain, in_order, is_installed, place};
 
 /// A component that works, with its binding.
@@ -78,7 +78,7 @@ impl Inner {
         let mut slot = self.workshop.seat(binding, true, record, running, found, self.service.now()).await;
         if is_disabled {
             let binding = slot.binding.clone();
-            slot = self.workshop.fill(binding, true, Some(slot), self.service.now()).await;
+            slot = self.workshop.fill(binding, true, Some(slot), Load::IfChanged, self.service.now()).await;
         }
         installed.member = slot.member(Instant::now());
         slots.retain(|slot| slot.binding.name != name);

@@ -5,10 +5,11 @@
 //! nothing else.
 //!
 //! `library` is what is kept on disk, `slot` one plugin's place, `install` how plugins come and go, `reach` what they may do
-//! in words.
+//! in words, `secrets` the files that their grants name.
 mod install;
 mod library;
 mod reach;
+mod secrets;
 mod slot;
 
 use std::collections::BTreeSet;
@@ -29,7 +30,7 @@ use crate::plugin_host::PluginHost;
 use crate::service::{Installation, Installed, Member, Reload, Reloaded, RosterError, Service};
 
 use library::Library;
-use slot::{Slot, Workshop};
+use slot::{Load, Slot, Workshop};
 
 /// Components that are compiled at the same time.
 const LOADING_MAX: usize = 4;
@@ -175,7 +176,10 @@ impl Inner {
         let mut record = self.record(&old.binding.name)?;
         record.disabled = !enabled;
         self.remember(&old.binding.name, &record)?;
-        let slot = self.workshop.fill(old.binding.clone(), old.installed, Some(old), self.service.now()).await;
+        let slot = self
+            .workshop
+            .fill(old.binding.clone(), old.installed, Some(old), Load::IfChanged, self.service.now())
+            .await;
         self.replace(&mut slots, place, slot).await
     }
 
@@ -194,20 +198,20 @@ impl Inner {
         let filling = bindings(config).into_iter().map(|binding| {
             let old = old.iter().find(|slot| slot.binding.name == binding.name).cloned();
             let installed = is_installed(&binding);
-            self.workshop.fill(binding, installed, old, self.service.now())
+            self.workshop.fill(binding, installed, old, Load::IfChanged, self.service.now())
         });
         let mut slots: Vec<Slot> = futures_util::stream::iter(filling).buffered(LOADING_MAX).collect().await;
         in_order(&mut slots);
         slots
     }
 
-    /// The same for one plugin; all others stay.
+    /// The same for one plugin, which is loaded again whether or not anything changed; all others stay.
     async fn filled_only(&self, name: &str, config: &Config, old: &[Slot]) -> Vec<Slot> {
         let mut slots: Vec<Slot> = old.iter().filter(|slot| slot.binding.name.as_str() != name).cloned().collect();
         if let Some(binding) = bindings(config).into_iter().find(|binding| binding.name.as_str() == name) {
             let before = old.iter().find(|slot| slot.binding.name == binding.name).cloned();
             let installed = is_installed(&binding);
-            slots.push(self.workshop.fill(binding, installed, before, self.service.now()).await);
+            slots.push(self.workshop.fill(binding, installed, before, Load::Anew, self.service.now()).await);
         }
         in_order(&mut slots);
         slots
@@ -320,7 +324,7 @@ fn changes(old: &[Slot], new: &[Slot]) -> Vec<Reloaded> {
     let kept = new.iter().map(|slot| {
         let before = found(old, &slot.binding.name);
         let same = before.as_ref().is_some_and(|before| {
-            before.status == slot.status && before.binding == slot.binding && before.digest() == slot.digest()
+            before.status == slot.status && before.binding == slot.binding && before.is_same(slot)
         });
         let change = match (&slot.status, before) {
             (PluginStatus::Degraded { .. } | PluginStatus::Unavailable { .. }, _) => Reload::Failed,

@@ -18,6 +18,7 @@ use crate::service::{Kept, Member};
 
 use super::library::{Library, Ran, Record, read_component};
 use super::reach::reach;
+use super::secrets::fingerprint;
 
 /// How far back an earlier component is looked for.
 const FALL_BACKS: usize = 3;
@@ -49,6 +50,17 @@ struct Key {
     digest: Option<Digest>,
     config: Value,
     grant: PluginGrant,
+    /// Of what is in the files that the grant names.
+    secrets: Digest,
+}
+
+/// When a plugin is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Load {
+    /// If it is not what runs already.
+    IfChanged,
+    /// In any case: somebody wants its breakers closed, or does not trust what runs.
+    Anew,
 }
 
 /// What plugins are made with.
@@ -73,12 +85,13 @@ impl Found {
 }
 
 impl Workshop {
-    /// Fills a slot, and keeps what runs in the old one if it is the same.
+    /// Fills a slot, and keeps what runs in the old one if it is the same and nobody wants it loaded anew.
     pub(super) async fn fill(
         &self,
         binding: PluginBinding,
         installed: bool,
         old: Option<Slot>,
+        load: Load,
         now: Timestamp,
     ) -> Slot {
         let record = match self.library.record(&binding.name) {
@@ -90,13 +103,15 @@ impl Workshop {
         }
         let found = match self.find(&binding, &record).await {
             Ok(Some(found)) => found,
-            Ok(None) => return self.embedded(binding, record, old).await,
+            Ok(None) => return self.embedded(binding, record, old.filter(|_| load == Load::IfChanged)).await,
             Err(why) => return self.fall_back(binding, installed, record, old, None, why).await,
         };
         let digest = found.digest;
+        let wanted = key(&binding, Some(digest)).await;
         let old = match old {
             Some(Slot { running: Some(running), .. })
-                if running.key == Some(key(&binding, Some(digest)))
+                if load == Load::IfChanged
+                    && running.key.as_ref() == Some(&wanted)
                     && exports(&binding, &running.plugin.hooks()).is_ok() =>
             {
                 let status = running.plugin.status();
@@ -154,9 +169,11 @@ impl Workshop {
             grants: binding.grant.core(),
             config: binding.config.clone(),
         };
+        // Before they are read to be used: of a secret that is rotated meanwhile, the next reload takes notice.
+        let key = key(binding, Some(found.digest)).await;
         let plugin = host.load(component).await.map_err(|error| error.to_string())?;
         exports(binding, &plugin.hooks())?;
-        Ok(Running { plugin, breakers: Arc::default(), key: Some(key(binding, Some(found.digest))) })
+        Ok(Running { plugin, breakers: Arc::default(), key: Some(key) })
     }
 
     /// The component that a binding means; none for the default plugin that is part of this program.
@@ -169,7 +186,7 @@ impl Workshop {
 
     /// The default plugin that is part of this program.
     async fn embedded(&self, binding: PluginBinding, record: Record, old: Option<Slot>) -> Slot {
-        let wanted = Key { digest: None, config: binding.config.clone(), grant: binding.grant.clone() };
+        let wanted = key(&binding, None).await;
         let running = match (old.and_then(|old| old.running), &self.host) {
             (Some(running), _) if running.key.as_ref() == Some(&wanted) => running,
             (_, Ok(host)) => {
@@ -273,6 +290,15 @@ impl Slot {
         self.running.as_ref()?.key.as_ref()?.digest
     }
 
+    /// Whether the very same runs, or nothing.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (&self.running, &other.running) {
+            (Some(one), Some(other)) => Arc::ptr_eq(&one.plugin, &other.plugin),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
     /// The hooks that it is asked in.
     pub(super) fn hooks(&self) -> HookSet {
         let exported = self.running.as_ref().map(|running| running.plugin.hooks());
@@ -312,8 +338,10 @@ impl Slot {
     }
 }
 
-fn key(binding: &PluginBinding, digest: Option<Digest>) -> Key {
-    Key { digest, config: binding.config.clone(), grant: binding.grant.clone() }
+async fn key(binding: &PluginBinding, digest: Option<Digest>) -> Key {
+    let grant = binding.grant.clone();
+    let secrets = spawn_blocking(move || fingerprint(&grant)).await.unwrap_or_else(|_| Digest::of(&[]));
+    Key { digest, config: binding.config.clone(), grant: binding.grant.clone(), secrets }
 }
 
 /// Where to look, in this order: what an operator went back to if the binding allows it, the file that the binding names, the component that was

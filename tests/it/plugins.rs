@@ -312,6 +312,36 @@ fn a_digest_that_is_pinned_after_a_rollback_is_the_one_that_runs() {
 }
 
 #[test]
+fn a_reload_by_name_closes_breakers() {
+    let server = bound(&guest::deciding_by("unreachable"), "").serve();
+    for machine in 1..=4 {
+        Machine::new(machine).boot(&server);
+    }
+    let breakers = |server: &Server| plugin(server, "racks")["breakers"].as_array().unwrap().len();
+    server.cli(&["plugin", "reload"]).done();
+    assert_eq!(breakers(&server), 1);
+    assert_eq!(server.cli(&["plugin", "reload", "racks"]).done().out, "racks: changed\n");
+    assert_eq!(breakers(&server), 0);
+}
+
+#[test]
+fn a_rotated_secret_is_a_change() {
+    let site = Site::new();
+    let token = site.path("token");
+    std::fs::write(&token, "one").unwrap();
+    let header = format!("Bearer ${{file:{}}}", token.display());
+    let site = site.config(&format!(
+        "[[plugin]]\nname = \"racks\"\ncomponent = \"plugins/racks.wasm\"\n[[plugin.grant.http]]\n\
+         url = \"https://racks.example.org/\"\nmethods = [\"GET\"]\nheaders = {{ Authorization = \"{header}\" }}\n"
+    ));
+    write(&site, &passing(1));
+    let server = site.serve();
+    assert_eq!(server.cli(&["plugin", "reload"]).done().out, "racks: unchanged\ndefault: unchanged\n");
+    std::fs::write(&token, "two").unwrap();
+    assert_eq!(server.cli(&["plugin", "reload"]).done().out, "racks: changed\ndefault: unchanged\n");
+}
+
+#[test]
 fn a_hangup_binds_what_is_configured_now() {
     let server = Site::new().serve();
     assert!(!Machine::new(1).boot(&server).script.contains("hostile"));
