@@ -16,7 +16,7 @@ use crate::config::{Config, PluginBinding, PluginName};
 use crate::hooks::Hooks;
 use crate::service::{Installation, Installed, RosterError};
 
-use super::library::write_whole;
+use super::library::{remove_whole, write_whole};
 use super::reach::{beyond, reach};
 use super::slot::{Found, Load, Running, Slot};
 use super::{Inner, chain, in_order, is_installed, place};
@@ -99,11 +99,22 @@ impl Inner {
         if !slot.installed {
             return Err(RosterError::Elsewhere { name: name.to_owned(), file });
         }
-        fs::remove_file(&file)
-            .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-            .map_err(|error| RosterError::File { path: file.clone(), error })?;
+        let (library, name) = (Arc::clone(&self.workshop.library), slot.binding.name.clone());
+        let removed = spawn_blocking(move || {
+            // What is remembered goes first: of a file that is gone nobody would ask again to forget it.
+            let record = library.record_path(&name);
+            let remembered = library.record(&name);
+            library.forget(&name).map_err(|error| RosterError::File { path: record, error })?;
+            remove_whole(&file).map_err(|error| {
+                // It stays bound, and as it was: one that is switched off is not switched on by this.
+                if let Err(error) = remembered.and_then(|remembered| library.remember(&name, &remembered)) {
+                    tracing::error!(plugin = %name, %error, "what was remembered of a plugin is lost");
+                }
+                RosterError::File { path: file, error }
+            })
+        });
+        removed.await.map_err(|_| RosterError::Interrupted)??;
         slots.remove(place);
-        self.workshop.library.forget(&slot.binding.name).map_err(|error| RosterError::File { path: file, error })?;
         self.publish(&slots).await;
         Ok(())
     }

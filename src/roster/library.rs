@@ -126,10 +126,7 @@ impl Library {
     }
 
     pub(super) fn forget(&self, name: &PluginName) -> io::Result<()> {
-        match fs::remove_file(self.record_path(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove_whole(&self.record_path(name))
     }
 
     /// Removes components that nobody remembers and no binding names.
@@ -182,6 +179,15 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()
     nascent.as_file().sync_all()?;
     nascent.persist(path).map_err(|error| error.error)?;
     fs::File::open(folder)?.sync_all()
+}
+
+/// Removes a file, durably; one that is not there is gone already.
+pub(super) fn remove_whole(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -342,6 +342,25 @@ fn a_rotated_secret_is_a_change() {
 }
 
 #[test]
+fn what_a_removed_plugin_left_behind_can_be_purged_later() {
+    let server = Site::new().serve();
+    let path = folder(&server.site, &guest::asked_in(&["events"], "(i32.store (i32.const 4100) (local.get 1))"), "");
+    let manifest = path.join("plugin.toml");
+    std::fs::write(&manifest, "name = \"racks\"\nhooks = [\"events\"]\n").unwrap();
+    server.cli(&["plugin", "install", path.to_str().unwrap(), "--yes"]).done();
+    Machine::new(1).boot(&server);
+    let begin = Instant::now();
+    while plugin(&server, "racks")["outbox"]["behind"] != 0 {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{}", plugin(&server, "racks"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server.cli(&["plugin", "remove", "racks", "--yes"]).done();
+    server.cli(&["plugin", "remove", "racks", "--yes"]).refused(3, "there is no plugin racks");
+    server.cli(&["plugin", "remove", "racks", "--yes", "--purge"]).done();
+    server.cli(&["plugin", "remove", "racks", "--yes", "--purge"]).refused(3, "there is no plugin racks");
+}
+
+#[test]
 fn a_hangup_binds_what_is_configured_now() {
     let server = Site::new().serve();
     assert!(!Machine::new(1).boot(&server).script.contains("hostile"));
@@ -438,6 +457,7 @@ fn a_plugin_is_installed_updated_and_removed_on_the_running_server() {
     server.cli(&["plugin", "remove", "racks", "--yes"]).done();
     assert!(!file.exists() && !Machine::new(1).boot(&server).script.contains("hostile"));
     server.cli(&["plugin", "remove", "racks", "--yes"]).refused(3, "there is no plugin racks");
+    server.cli(&["plugin", "remove", "racks", "--yes", "--purge"]).refused(3, "there is no plugin racks");
     server.cli(&["plugin", "remove", "default", "--yes"]).refused(4, "the default plugin cannot be removed");
 }
 

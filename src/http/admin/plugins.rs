@@ -77,19 +77,34 @@ pub(super) async fn install(
     }))
 }
 
-/// With `purge=true` also what it stored, and which events it was told.
+/// With `purge=true` also what it stored, and which events it was told: of one that is not bound any more only that.
 pub(super) async fn remove(
     State(admin): Shared,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Answer<StatusCode> {
     let RemoveQuery { purge } = query_document(query.as_deref())?;
-    admin.roster.remove(name.clone()).await?;
-    if purge {
-        admin.service.clear_plugin(&name.parse().map_err(bad)?).await.map_err(HostsError::Store)?;
-        admin.service.forget_outbox(&name).await?;
+    match admin.roster.remove(name.clone()).await {
+        Err(refusal @ RosterError::NotFound { .. }) if purge => {
+            if !purged(&admin.service, &name).await? {
+                return Err(refusal.into());
+            }
+        }
+        Ok(()) if purge => {
+            purged(&admin.service, &name).await?;
+        }
+        done => done?,
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes what a plugin left behind. Whether there was anything.
+async fn purged(service: &Service, name: &str) -> Answer<bool> {
+    let plugin: PluginName = name.parse().map_err(bad)?;
+    let values = service.clear_plugin(&plugin).await.map_err(HostsError::Store)?;
+    let was_told = service.outbox_state().await?.iter().any(|state| state.plugin == name);
+    service.forget_outbox(name).await?;
+    Ok(values > 0 || was_told)
 }
 
 pub(super) async fn approve(
