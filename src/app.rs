@@ -24,7 +24,7 @@ use crate::images::{self, Catalogue};
 use crate::plugin_host::PluginHost;
 use crate::render::{BaseUrl, Renderer};
 use crate::roster::LiveRoster;
-use crate::service::{Member, PluginCore, Reload, Roster, Service, Settings, Shelf, SystemClock};
+use crate::service::{Clock as _, Member, PluginCore, Reload, Roster, Service, Settings, Shelf, SystemClock};
 use crate::store::{Store, StoreOptions};
 
 /// Connections of machines at a time. A rack's worth of installers opens a few hundred.
@@ -197,8 +197,8 @@ fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, Str
     }
     let core = Arc::new(PluginCore::new(shelf));
     let host = PluginHost::new(Arc::clone(&core) as Arc<dyn Capabilities>);
-    let host =
-        host.map(|host| host.with_cache(&config.data_dir.join("plugin-code"))).map_err(|error| error.to_string());
+    let code = config.data_dir.join("plugin-code");
+    let host = host.map(|host| host.with_cache(&code).with_clock(now_ms)).map_err(|error| error.to_string());
     if let Err(why) = &host {
         tracing::error!(why, "plugins cannot run: machines that wait will hold");
     }
@@ -217,6 +217,10 @@ fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, Str
     let service = Arc::new(Service::new(store, hooks, catalogue, renderer, Arc::new(SystemClock), settings));
     core.attach(&service);
     (service, host)
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(SystemClock.now().as_millisecond()).unwrap_or_default()
 }
 
 /// Looks for other DHCP servers, decides, and starts dnsmasq as a child that is restarted when it dies.

@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 40] = [
+        let paths: [&[&str]; 41] = [
             &[],
             &["deploy"],
             &["host"],
@@ -198,6 +198,7 @@ mod tests {
             &["plugin", "replay"],
             &["plugin", "list"],
             &["plugin", "show"],
+            &["plugin", "logs"],
             &["plugin", "install"],
             &["plugin", "remove"],
             &["plugin", "reload"],

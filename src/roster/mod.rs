@@ -27,7 +27,7 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
 use crate::config::{Config, DEFAULT_PLUGIN, Digest, PluginBinding, PluginGrant, PluginName, Source};
-use crate::hooks::{Binding, Hooks, OnError, PluginStatus, Selector, StatesFilter};
+use crate::hooks::{Binding, Hooks, LogLine, OnError, PluginStatus, Selector, StatesFilter};
 use crate::plugin_host::PluginHost;
 use crate::service::{Installation, Installed, Member, Reload, Reloaded, RosterError, Service};
 
@@ -81,6 +81,11 @@ impl crate::service::Roster for LiveRoster {
     fn members(&self) -> Vec<Member> {
         let now = Instant::now();
         self.0.shown.load().iter().map(|slot| slot.member(now)).collect()
+    }
+
+    fn log_lines(&self, name: &str) -> Vec<LogLine> {
+        let host = self.0.workshop.host.as_ref();
+        host.map(|host| host.log_lines(name)).unwrap_or_default()
     }
 
     fn reload(&self, name: Option<String>) -> BoxFuture<'_, Result<Vec<Reloaded>, RosterError>> {

@@ -7,12 +7,15 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::hooks::{About, BreakerState, Hook, Hooks, OnError, PluginStatus};
+use crate::hooks::{About, BreakerState, Hook, Hooks, LogLine, OnError, PluginStatus};
 
 /// All plugins that are bound, and how they come and go.
 pub trait Roster: Send + Sync {
     /// Every plugin in the order in which they are asked, the default plugin last.
     fn members(&self) -> Vec<Member>;
+
+    /// The newest lines that a plugin of this name wrote since the server started, oldest first.
+    fn log_lines(&self, name: &str) -> Vec<LogLine>;
 
     /// Reads configuration, components and secrets again, all of them or one plugin's. What did not change is left as it is;
     /// a plugin that is named is loaded again in any case, which ends its rollback and closes its breakers.

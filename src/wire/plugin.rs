@@ -153,6 +153,25 @@ pub struct KeyView {
     pub value: Option<String>,
 }
 
+/// A line that a plugin wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLineView {
+    /// Grows with every line; what came after it is asked for with `?after=`.
+    pub number: u64,
+    /// When its call began.
+    pub at: Timestamp,
+    /// `debug`, `info`, `warn` or `error`.
+    pub level: String,
+    /// The hook it was in; none while it was loaded.
+    pub hook: Option<String>,
+    /// Which call: the same for every retry.
+    pub call: String,
+    /// What it says.
+    pub text: String,
+    /// Names and values.
+    pub fields: Vec<(String, String)>,
+}
+
 /// A hook in which a plugin is not asked as usual.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BreakerView {
