@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ use crate::images::{self, Catalogue};
 use crate::plugin_host::PluginHost;
 use crate::render::{BaseUrl, Renderer};
 use crate::roster::LiveRoster;
-use crate::service::{Member, PluginCore, Reload, Roster, Service, Settings, Shelf, SystemClock};
+use crate::service::{Clock as _, Member, PluginCore, Reload, Roster, Service, Settings, Shelf, SystemClock};
 use crate::store::{Store, StoreOptions};
 
 /// Connections of machines at a time. A rack's worth of installers opens a few hundred.
@@ -38,6 +38,8 @@ const OTHER_DESCRIPTORS: u64 = 200;
 /// # Errors
 /// What kept it from starting or made it stop, with the remedy where there is one.
 pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
+    // Before anything that takes time: unheard, a hangup would end the server in the middle of its start.
+    let hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     config.check_data_dir()?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
@@ -83,7 +85,7 @@ pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     planes.spawn(Arc::clone(&service).run_plugins(stop.clone()));
     let plugins: Arc<dyn Roster> = Arc::new(roster);
     planes.spawn(admin_plane(admin_listener, Arc::clone(&service), Arc::clone(&plugins), about, stop.clone()));
-    planes.spawn(reload_when_asked(Arc::clone(&plugins), stop.clone()));
+    planes.spawn(reload_when_asked(hangups, Arc::clone(&plugins), stop.clone()));
     greet(&config, address, &ipxe, &plugins.members());
 
     let why = until_stopped(&service).await?;
@@ -114,14 +116,7 @@ async fn admin_plane(
 }
 
 /// Reads plugins and their bindings again at every SIGHUP. Other settings need a restart.
-async fn reload_when_asked(roster: Arc<dyn Roster>, stop: CancellationToken) {
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => {
-            tracing::error!(%error, "cannot listen for SIGHUP: plugins are reloaded by `kiwispray plugin reload` only");
-            return;
-        }
-    };
+async fn reload_when_asked(mut hangups: Signal, roster: Arc<dyn Roster>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -205,8 +200,8 @@ fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, Str
     }
     let core = Arc::new(PluginCore::new(shelf));
     let host = PluginHost::new(Arc::clone(&core) as Arc<dyn Capabilities>);
-    let host =
-        host.map(|host| host.with_cache(&config.data_dir.join("plugin-code"))).map_err(|error| error.to_string());
+    let code = config.data_dir.join("plugin-code");
+    let host = host.map(|host| host.with_cache(&code).with_clock(now_ms)).map_err(|error| error.to_string());
     if let Err(why) = &host {
         tracing::error!(why, "plugins cannot run: machines that wait will hold");
     }
@@ -225,6 +220,10 @@ fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, Str
     let service = Arc::new(Service::new(store, hooks, catalogue, renderer, Arc::new(SystemClock), settings));
     core.attach(&service);
     (service, host)
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(SystemClock.now().as_millisecond()).unwrap_or_default()
 }
 
 /// Looks for other DHCP servers, decides, and starts dnsmasq as a child that is restarted when it dies.

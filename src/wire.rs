@@ -9,8 +9,8 @@ mod store;
 
 pub use plugin::{
     ApproveOrders, Approved, BreakerView, DroppedView, InstallPlugin, InstalledPlugin, JobRanView, JobView, KeptView,
-    KeyView, LetterView, OutboxView, PluginDetail, ReachView, RecordCalls, RehearsalLine, RehearsedView, ReloadedView,
-    ReplayedView, RunJob,
+    KeyView, LetterView, LogLineView, OutboxView, PluginDetail, ReachView, RecordCalls, RehearsalLine, RehearsedView,
+    ReloadedView, ReplayedView, RunJob,
 };
 
 pub use store::{BackupView, CheckView, RestoredView};

@@ -48,7 +48,7 @@ pub(super) struct Schedule {
 #[derive(Debug, Default)]
 struct Desk {
     /// Held during every run.
-    runs: tokio::sync::Mutex<()>,
+    runs: Arc<tokio::sync::Mutex<()>>,
     /// Why a job that is due does not run.
     waits: Mutex<Option<String>>,
 }
@@ -66,6 +66,11 @@ impl Schedule {
     fn desk(&self, plugin: &str) -> Arc<Desk> {
         let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(desks.entry(plugin.to_owned()).or_default())
+    }
+
+    /// Waits until no job of a plugin runs, and lets none begin while the guard is held.
+    pub(super) async fn no_run(&self, plugin: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.desk(plugin).runs).lock_owned().await
     }
 }
 
@@ -275,15 +280,17 @@ impl Service {
         };
         let now = self.clock.now();
         let jobs = binding.plugin.about().jobs;
-        let mut next: Option<(Duration, &Job)> = None;
+        let mut next: Option<(Duration, Timestamp, &Job)> = None;
         for job in &jobs {
             let last = self.store.job_run(plugin, &job.name).await?;
             let pause = pause_before(job, last.as_ref(), first_at, now);
-            if next.is_none_or(|(shortest, _)| pause < shortest) {
-                next = Some((pause, job));
+            // Of several that are due, the one that waits for longest: a job that is always due must not starve the others.
+            let due_at = last.map_or(first_at, |last| last.next_at);
+            if next.is_none_or(|(shortest, earliest, _)| (pause, due_at) < (shortest, earliest)) {
+                next = Some((pause, due_at, job));
             }
         }
-        let Some((pause, job)) = next else { return Ok(LOOKS_AGAIN) };
+        let Some((pause, _, job)) = next else { return Ok(LOOKS_AGAIN) };
         if !pause.is_zero() {
             return Ok(pause);
         }
@@ -336,8 +343,9 @@ impl Service {
         let JobCall { hooks, binding, job, run, again, admission } = call;
         let plugin = binding.plugin.name();
         let period = period(job);
+        let failed_before = self.store.job_run(plugin, &job.name).await?.map_or(0, |last| last.failures);
         if *run == Run::Real {
-            let (outcome, failures) = (JobOutcome::Running, again.tries);
+            let (outcome, failures) = (JobOutcome::Running, failed_before);
             let next_at = later(started_at, REPEATED_AFTER.min(period));
             self.store
                 .put_job_run(plugin, &job.name, &JobRun { started_at, took_ms: None, outcome, next_at, failures })
@@ -363,7 +371,7 @@ impl Service {
             let failures = match &outcome {
                 JobOutcome::Later { why } | JobOutcome::Failed { why } => {
                     tracing::warn!(plugin, job = job.name, why, "a job did not go well");
-                    again.tries.saturating_add(1)
+                    failed_before.saturating_add(1)
                 }
                 JobOutcome::Running | JobOutcome::Done | JobOutcome::More => 0,
             };
@@ -385,7 +393,7 @@ fn judge(result: &Result<NextRun, HookError>, period: Duration, took: Duration) 
             (JobOutcome::More, Duration::from_millis((*ms).into()).max(SHORTEST_PAUSE).min(at_period))
         }
         Err(error @ HookError::Retry { after_ms, .. }) => {
-            let pause = Duration::from_millis((*after_ms).into()).max(SHORTEST_PAUSE);
+            let pause = Duration::from_millis((*after_ms).into()).clamp(SHORTEST_PAUSE, longest_wait(period));
             (JobOutcome::Later { why: words(error) }, pause)
         }
         Err(error) => (JobOutcome::Failed { why: words(error) }, at_period),
@@ -399,11 +407,22 @@ fn pause_before(job: &Job, last: Option<&JobRun>, first_at: Timestamp, now: Time
     let first = from_now(first_at);
     let Some(last) = last else { return first };
     // The period may have become shorter, and the clock may have been wrong.
-    let asked_for_time = matches!(last.outcome, JobOutcome::Later { .. });
-    let pause = from_now(last.next_at);
-    let most = period(job) + MOST_JITTER;
-    if pause > most && !asked_for_time { most } else { pause }.max(first)
+    let most = match last.outcome {
+        JobOutcome::Later { .. } => longest_wait(period(job)),
+        JobOutcome::Running | JobOutcome::Done | JobOutcome::More | JobOutcome::Failed { .. } => {
+            period(job) + MOST_JITTER
+        }
+    };
+    from_now(last.next_at).min(most).max(first)
 }
+
+/// The longest that a plugin can ask to be left alone.
+fn longest_wait(period: Duration) -> Duration {
+    period.max(MOST_WAIT)
+}
+
+/// A plugin that asks for time gets so much of it, or its period.
+const MOST_WAIT: Duration = Duration::from_secs(3_600);
 
 fn period(job: &Job) -> Duration {
     Duration::from_secs(u64::from(job.period_s.max(1)))

@@ -1,14 +1,15 @@
-//! What plugins have beside their binding: events that could not be told, jobs, and a store of their own.
+//! What plugins have beside their binding: lines that they wrote, events that could not be told, jobs, and a store of their own.
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::domain::{HostId, PluginName};
-use crate::hooks::Run;
+use crate::hooks::{Hook, LogLevel, LogLine, Run};
 use crate::service::{HostsError, Letters};
-use crate::wire::{DroppedView, JobRanView, KeyView, LetterView, ReplayedView, RunJob};
+use crate::wire::{DroppedView, JobRanView, KeyView, LetterView, LogLineView, ReplayedView, RunJob};
 
 use super::error::Refusal;
 use super::parse::{bad, document, query as query_document};
@@ -26,6 +27,8 @@ type Answer<T> = Result<T, Refusal>;
 struct LettersQuery {
     host: Option<String>,
     event: Option<String>,
+    /// The letter after which to go on, `<host>-<event>`.
+    after: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -35,7 +38,21 @@ struct KeysQuery {
     after: Option<String>,
 }
 
+/// Only lines with a greater number.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LogsQuery {
+    after: Option<String>,
+}
+
 impl LettersQuery {
+    fn after(&self) -> Answer<Option<(HostId, u64)>> {
+        let Some(text) = &self.after else { return Ok(None) };
+        let place =
+            text.split_once('-').and_then(|(host, seq)| Some((HostId::new(host.parse().ok()?), seq.parse().ok()?)));
+        place.map(Some).ok_or_else(|| bad("after is <host>-<event>"))
+    }
+
     fn letters(&self) -> Answer<Letters> {
         let number = |text: &String| text.parse::<u64>().map_err(|_| bad("host and event are numbers"));
         let (host, event) = (self.host.as_ref().map(number).transpose()?, self.event.as_ref().map(number).transpose()?);
@@ -48,17 +65,51 @@ impl LettersQuery {
     }
 }
 
+pub(super) async fn logs(
+    State(admin): Shared,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<Vec<LogLineView>>> {
+    let LogsQuery { after } = query_document(query.as_deref())?;
+    let after = after.map(|number| number.parse::<u64>()).transpose().map_err(|_| bad("after is a number"))?;
+    let lines = admin.roster.log_lines(&member(&admin, &name)?.name);
+    let newer = lines.into_iter().filter(|line| after.is_none_or(|after| line.number > after));
+    Ok(Json(newer.map(line).collect()))
+}
+
+fn line(line: LogLine) -> LogLineView {
+    let level = match line.level {
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    };
+    let at = i64::try_from(line.at_ms).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+    LogLineView {
+        number: line.number,
+        at: at.unwrap_or(Timestamp::MAX),
+        level: level.to_owned(),
+        hook: line.hook.as_ref().map(Hook::to_string),
+        call: line.call,
+        text: line.text,
+        fields: line.fields,
+    }
+}
+
 pub(super) async fn letters(
     State(admin): Shared,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Answer<Json<Vec<LetterView>>> {
-    let host = match query_document::<LettersQuery>(query.as_deref())?.letters()? {
-        Letters::One(host, _) | Letters::Of(host) => Some(host),
-        Letters::All => None,
+    let query = query_document::<LettersQuery>(query.as_deref())?;
+    let (host, event) = match query.letters()? {
+        Letters::One(host, event) => (Some(host), Some(event)),
+        Letters::Of(host) => (Some(host), None),
+        Letters::All => (None, None),
     };
-    let letters = admin.service.dead_letters(&member(&admin, &name)?.name, host, None, MOST).await?;
-    let letters = letters.into_iter().map(|letter| LetterView {
+    let letters = admin.service.dead_letters(&member(&admin, &name)?.name, host, query.after()?, MOST).await?;
+    let wanted = letters.into_iter().filter(|letter| event.is_none_or(|event| letter.event.seq == event));
+    let letters = wanted.map(|letter| LetterView {
         event: view::event(&letter.event),
         error: letter.error,
         at: letter.at,
@@ -72,10 +123,11 @@ pub(super) async fn replay(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Answer<Json<ReplayedView>> {
-    let which = query_document::<LettersQuery>(query.as_deref())?.letters()?;
-    let replayed = admin.service.replay_dead_letters(&member(&admin, &name)?.name, which).await?;
-    let (told, failed, more, error) = (replayed.told, replayed.failed, replayed.more, replayed.error);
-    Ok(Json(ReplayedView { told, failed, more, error }))
+    let query = query_document::<LettersQuery>(query.as_deref())?;
+    let (which, after) = (query.letters()?, query.after()?);
+    let replayed = admin.service.replay_dead_letters(&member(&admin, &name)?.name, which, after).await?;
+    let next = replayed.next.map(|(host, seq)| format!("{host}-{seq}"));
+    Ok(Json(ReplayedView { told: replayed.told, failed: replayed.failed, next, error: replayed.error }))
 }
 
 pub(super) async fn drop_letters(
