@@ -39,7 +39,10 @@ impl Logs {
         lines.iter().try_for_each(|line| shown(screen, line))?;
         let mut newest = lines.last().map(|line| line.number);
         let mut is_lost = false;
-        while self.follow {
+        if !self.follow {
+            return Ok(());
+        }
+        loop {
             tokio::time::sleep(PAUSE).await;
             let after = newest.map(|number| number.to_string());
             let asked = client.get(&with_query(&path, after.as_deref().map(|number| ("after", number)))).await;
@@ -58,7 +61,6 @@ impl Logs {
             lines.iter().try_for_each(|line| shown(screen, line))?;
             newest = lines.last().map(|line| line.number).or(newest);
         }
-        Ok(())
     }
 }
 
