@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,8 @@ const OTHER_DESCRIPTORS: u64 = 200;
 /// # Errors
 /// What kept it from starting or made it stop, with the remedy where there is one.
 pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
+    // Before anything that takes time: unheard, a hangup would end the server in the middle of its start.
+    let hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     config.check_data_dir()?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
@@ -80,7 +82,7 @@ pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     planes.spawn(Arc::clone(&service).run_plugins(stop.clone()));
     let plugins: Arc<dyn Roster> = Arc::new(roster);
     planes.spawn(admin_plane(admin_listener, Arc::clone(&service), Arc::clone(&plugins), about, stop.clone()));
-    planes.spawn(reload_when_asked(Arc::clone(&plugins), stop.clone()));
+    planes.spawn(reload_when_asked(hangups, Arc::clone(&plugins), stop.clone()));
     greet(&config, address, &ipxe, &plugins.members());
 
     let why = until_stopped(&service).await?;
@@ -111,14 +113,7 @@ async fn admin_plane(
 }
 
 /// Reads plugins and their bindings again at every SIGHUP. Other settings need a restart.
-async fn reload_when_asked(roster: Arc<dyn Roster>, stop: CancellationToken) {
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => hangups,
-        Err(error) => {
-            tracing::error!(%error, "cannot listen for SIGHUP: plugins are reloaded by `kiwispray plugin reload` only");
-            return;
-        }
-    };
+async fn reload_when_asked(mut hangups: Signal, roster: Arc<dyn Roster>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,

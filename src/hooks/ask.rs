@@ -2,16 +2,14 @@
 //!
 //! The time of a chain is bounded as a whole, and the default plugin, which comes last, has its share put aside: plugins that
 //! hang and are skipped cannot starve the standard deploy.
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::check::check_verdict;
 use super::trace::short;
 use super::{
     Binding, BootAnswer, BootDecision, BootOutcome, BootPlan, BootRequest, BootVerdict, Breakers, Call, DecidedBy,
-    DiscoveryAnswer, DiscoveryDecision, DiscoveryOutcome, DiscoveryVerdict, Edited, GivenPatch, Grant, Hold, Hook,
-    HookError, KnownHost, OnError, Patch, Plugin, PluginStatus, TraceResult,
+    DiscoveryAnswer, DiscoveryDecision, DiscoveryOutcome, DiscoveryVerdict, Edited, GivenPatch, Hold, Hook, HookError,
+    KnownHost, OnError, Patch, Plugin, PluginStatus, TraceResult, check_boot, check_discovery,
 };
 pub(super) use asking::Asking;
 
@@ -124,7 +122,7 @@ impl Hooks {
             }
             let reply = asking.ask(Hook::Boot, binding, |call, request| binding.plugin.decide(call, request)).await;
             let plugin = binding.plugin.name();
-            let decision = reply.result.and_then(|decision| asking.accept_boot(binding, decision, finished));
+            let decision = reply.result.and_then(|decision| asking.accept_boot(binding, decision));
             asking.judge(Hook::Boot, binding, decision.as_ref().err());
             let step = match &decision {
                 Ok((decision, _)) => (TraceResult::from(&decision.verdict), decision.reason.as_str()),
@@ -210,21 +208,10 @@ impl Hooks {
 
 impl Asking<'_, BootRequest> {
     /// Checks a decision and applies its patch.
-    fn accept_boot(
-        &mut self,
-        binding: &Binding,
-        decision: BootDecision,
-        finished: bool,
-    ) -> Result<(BootDecision, Edited), HookError> {
-        check_verdict(&decision.verdict).map_err(|bad| HookError::BadAnswer(bad.to_string()))?;
-        if finished
-            && matches!(decision.verdict, BootVerdict::Hold(_))
-            && !binding.grants.contains(&Grant::HoldFinished)
-        {
-            return Err(HookError::Denied("letting a finished host wait needs the grant `hold-finished`".to_owned()));
-        }
+    fn accept_boot(&mut self, binding: &Binding, decision: BootDecision) -> Result<(BootDecision, Edited), HookError> {
+        check_boot(&decision, &self.request.host, &binding.grants)?;
         let edited = match &decision.patch {
-            Some(patch) => self.accept_patch(binding, Hook::Boot, patch, &binding.grants)?,
+            Some(patch) => self.apply(binding, patch)?,
             None => Edited::Unchanged,
         };
         Ok((decision, edited))
@@ -235,21 +222,15 @@ impl Asking<'_, BootRequest> {
         binding: &Binding,
         decision: DiscoveryDecision,
     ) -> Result<(DiscoveryDecision, Edited), HookError> {
+        check_discovery(&decision, &binding.grants)?;
         let edited = match &decision.verdict {
-            DiscoveryVerdict::Admit(patch) => self.accept_patch(binding, Hook::Discovery, patch, &binding.grants)?,
+            DiscoveryVerdict::Admit(patch) => self.apply(binding, patch)?,
             DiscoveryVerdict::Refuse(_) => Edited::Unchanged,
         };
         Ok((decision, edited))
     }
 
-    fn accept_patch(
-        &mut self,
-        binding: &Binding,
-        hook: Hook,
-        patch: &Patch,
-        grants: &BTreeSet<Grant>,
-    ) -> Result<Edited, HookError> {
-        patch.check_grants(hook, grants)?;
+    fn apply(&mut self, binding: &Binding, patch: &Patch) -> Result<Edited, HookError> {
         let edited = patch.apply_to(&mut self.request.host)?;
         if edited == Edited::Changed {
             self.patches.push(GivenPatch { plugin: binding.plugin.name().to_owned(), patch: patch.clone() });

@@ -2,12 +2,20 @@
 //!
 //! The core's own kernel arguments say which disk dies and where the host reports; a plugin that could override them could
 //! order. The kernel takes the last of two arguments, so they are refused, not reordered.
-use super::{BootPlan, BootVerdict};
+use std::collections::BTreeSet;
+
+use super::{
+    BootDecision, BootPlan, BootVerdict, DiscoveryDecision, DiscoveryVerdict, Grant, Hook, HookError, KnownHost,
+    TransitionDecision, TransitionVerdict,
+};
 
 /// Names that belong to the core, as prefixes.
 const RESERVED_ARGUMENTS: [&str; 6] = ["rd.kiwi.", "kiwispray.", "razorurl", "initrd", "init", "root"];
 /// Of all arguments of one plugin together: half of what x86 kernels take (2048).
 const ARGUMENTS_MAX_BYTES: usize = 1024;
+
+/// More states than any queue has.
+const REDIRECT_MAX_STATES: usize = 32;
 
 /// An answer that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,8 +67,47 @@ pub fn check_kernel_arguments(arguments: &[String]) -> Result<(), BadAnswer> {
     Ok(())
 }
 
-/// Checks a verdict before anything follows from it.
-pub(super) fn check_verdict(verdict: &BootVerdict) -> Result<(), BadAnswer> {
+/// Checks what a plugin with these grants answers to `boot.decide` about this host, before anything follows from it.
+///
+/// # Errors
+/// The first thing that it may not answer.
+pub fn check_boot(decision: &BootDecision, host: &KnownHost, grants: &BTreeSet<Grant>) -> Result<(), HookError> {
+    check_verdict(&decision.verdict).map_err(|bad| HookError::BadAnswer(bad.to_string()))?;
+    if host.is_finished() && matches!(decision.verdict, BootVerdict::Hold(_)) && !grants.contains(&Grant::HoldFinished)
+    {
+        return Err(HookError::Denied("letting a finished host wait needs the grant `hold-finished`".to_owned()));
+    }
+    decision.patch.as_ref().map_or(Ok(()), |patch| patch.check_grants(Hook::Boot, grants))
+}
+
+/// The same of an answer to `discovery.discovered`.
+///
+/// # Errors
+/// As for [`check_boot`].
+pub fn check_discovery(decision: &DiscoveryDecision, grants: &BTreeSet<Grant>) -> Result<(), HookError> {
+    match &decision.verdict {
+        DiscoveryVerdict::Admit(patch) => patch.check_grants(Hook::Discovery, grants),
+        DiscoveryVerdict::Refuse(_) => Ok(()),
+    }
+}
+
+/// The same of an answer to `transition.before`.
+///
+/// # Errors
+/// As for [`check_boot`].
+pub fn check_transition(decision: &TransitionDecision, grants: &BTreeSet<Grant>) -> Result<(), HookError> {
+    match &decision.verdict {
+        TransitionVerdict::Redirect(_) if !grants.contains(&Grant::States) => {
+            Err(HookError::Denied("redirecting needs the grant `states`".to_owned()))
+        }
+        TransitionVerdict::Redirect(to) if to.len() > REDIRECT_MAX_STATES => {
+            Err(HookError::BadAnswer(format!("redirects to more than {REDIRECT_MAX_STATES} states")))
+        }
+        TransitionVerdict::Allow | TransitionVerdict::Redirect(_) | TransitionVerdict::Deny(_) => Ok(()),
+    }
+}
+
+fn check_verdict(verdict: &BootVerdict) -> Result<(), BadAnswer> {
     match verdict {
         BootVerdict::Boot(BootPlan::Image(boot)) => check_kernel_arguments(&boot.append),
         BootVerdict::Boot(BootPlan::Template(_) | BootPlan::LocalDisk) | BootVerdict::Pass | BootVerdict::Hold(_) => {

@@ -29,7 +29,7 @@ pub use ask::{Budgets, Hooks};
 pub use binding::{Binding, Grant, OnError, Selector, SelectorError, StatesFilter};
 pub use breaker::{Admission, Breaker, BreakerState, Breakers};
 pub use capabilities::{Capabilities, CapabilityError, Expect, HostPage, HostsError, KvEntry, KvError, Page};
-pub use check::{BadAnswer, check_kernel_arguments};
+pub use check::{BadAnswer, check_boot, check_discovery, check_kernel_arguments, check_transition};
 pub use error::{ErrorClass, HookError};
 pub use log::{LogLevel, LogLine};
 pub use outcome::{BootAnswer, BootOutcome, DecidedBy, DiscoveryAnswer, DiscoveryOutcome, GivenPatch};

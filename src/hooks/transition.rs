@@ -4,10 +4,7 @@
 //! machine that has finished is the service's to say. What a plugin causes is not asked of that plugin.
 use super::ask::Asking;
 use super::trace::short;
-use super::{Call, Grant, Hook, HookError, Hooks, Trace, TraceResult, TransitionRequest, TransitionVerdict};
-
-/// More states than any queue has.
-const STATES_MAX: usize = 32;
+use super::{Call, Hook, Hooks, Trace, TraceResult, TransitionRequest, TransitionVerdict, check_transition};
 
 /// Whether a queue may change, and how that came about.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,14 +54,9 @@ impl Hooks {
             }
             let ask = asking.ask(Hook::Transition, binding, |call, request| binding.plugin.before(call, request));
             let reply = ask.await;
-            let decision = reply.result.and_then(|decision| match decision.verdict {
-                TransitionVerdict::Redirect(_) if !binding.grants.contains(&Grant::States) => {
-                    Err(HookError::Denied("redirecting needs the grant `states`".to_owned()))
-                }
-                TransitionVerdict::Redirect(to) if to.len() > STATES_MAX => {
-                    Err(HookError::BadAnswer(format!("redirects to more than {STATES_MAX} states")))
-                }
-                TransitionVerdict::Allow | TransitionVerdict::Redirect(_) | TransitionVerdict::Deny(_) => Ok(decision),
+            let decision = reply.result.and_then(|decision| {
+                check_transition(&decision, &binding.grants)?;
+                Ok(decision)
             });
             asking.judge(Hook::Transition, binding, decision.as_ref().err());
             let step = match &decision {
@@ -98,7 +90,7 @@ mod tests {
 
     use super::super::native::NativeDefault;
     use super::super::native::tests::{FixedCatalog, call, host};
-    use super::super::{Binding, HookSet, Plugin, PluginStatus, Reply, TransitionDecision};
+    use super::super::{Binding, Grant, HookError, HookSet, Plugin, PluginStatus, Reply, TransitionDecision};
     use super::*;
 
     /// Says what it makes of the queue it is asked about.

@@ -16,9 +16,9 @@ use crate::config::{Config, PluginBinding, PluginName};
 use crate::hooks::Hooks;
 use crate::service::{Installation, Installed, RosterError};
 
-use super::library::write_whole;
+use super::library::{remove_whole, write_whole};
 use super::reach::{beyond, reach};
-use super::slot::{Found, Running, Slot};
+use super::slot::{Found, Load, Running, Slot};
 use super::{Inner, chain, in_order, is_installed, place};
 
 /// A component that works, with its binding.
@@ -42,7 +42,7 @@ impl Inner {
         let folder = file.and_then(|binding| binding.file.parent().map(Path::to_owned)).unwrap_or(config.plugins_d);
         let (widen, dry_run) = (wanted.widen, wanted.dry_run);
         let Prepared { binding, running, found, text } = self.prepare(wanted, old.as_ref(), &folder).await?;
-        let mut record = self.workshop.library.record(&binding.name);
+        let mut record = self.record(&binding.name)?;
         record.rolled_back_to = None;
         let name = binding.name.clone();
         let status = running.plugin.status();
@@ -78,7 +78,7 @@ impl Inner {
         let mut slot = self.workshop.seat(binding, true, record, running, found, self.service.now()).await;
         if is_disabled {
             let binding = slot.binding.clone();
-            slot = self.workshop.fill(binding, true, Some(slot), self.service.now()).await;
+            slot = self.workshop.fill(binding, true, Some(slot), Load::IfChanged, self.service.now()).await;
         }
         installed.member = slot.member(Instant::now());
         slots.retain(|slot| slot.binding.name != name);
@@ -99,11 +99,22 @@ impl Inner {
         if !slot.installed {
             return Err(RosterError::Elsewhere { name: name.to_owned(), file });
         }
-        fs::remove_file(&file)
-            .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-            .map_err(|error| RosterError::File { path: file.clone(), error })?;
+        let (library, name) = (Arc::clone(&self.workshop.library), slot.binding.name.clone());
+        let removed = spawn_blocking(move || {
+            // What is remembered goes first: of a file that is gone nobody would ask again to forget it.
+            let record = library.record_path(&name);
+            let remembered = library.record(&name);
+            library.forget(&name).map_err(|error| RosterError::File { path: record, error })?;
+            remove_whole(&file).map_err(|error| {
+                // It stays bound, and as it was: one that is switched off is not switched on by this.
+                if let Err(error) = remembered.and_then(|remembered| library.remember(&name, &remembered)) {
+                    tracing::error!(plugin = %name, %error, "what was remembered of a plugin is lost");
+                }
+                RosterError::File { path: file, error }
+            })
+        });
+        removed.await.map_err(|_| RosterError::Interrupted)??;
         slots.remove(place);
-        self.workshop.library.forget(&slot.binding.name).map_err(|error| RosterError::File { path: file, error })?;
         self.publish(&slots).await;
         Ok(())
     }

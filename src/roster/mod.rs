@@ -5,10 +5,11 @@
 //! nothing else.
 //!
 //! `library` is what is kept on disk, `slot` one plugin's place, `install` how plugins come and go, `reach` what they may do
-//! in words.
+//! in words, `secrets` the files that their grants name.
 mod install;
 mod library;
 mod reach;
+mod secrets;
 mod slot;
 
 use std::collections::BTreeSet;
@@ -29,7 +30,7 @@ use crate::plugin_host::PluginHost;
 use crate::service::{Installation, Installed, Member, Reload, Reloaded, RosterError, Service};
 
 use library::Library;
-use slot::{Slot, Workshop};
+use slot::{Load, Slot, Workshop};
 
 /// Components that are compiled at the same time.
 const LOADING_MAX: usize = 4;
@@ -125,7 +126,7 @@ impl Inner {
             let names: Vec<String> =
                 bound.chain(slots.iter().map(|slot| slot.binding.name.as_str())).map(str::to_owned).collect();
             let name = known(name, names.iter().map(String::as_str))?;
-            let mut record = self.workshop.library.record(&name);
+            let mut record = self.record(&name)?;
             if record.rolled_back_to.take().is_some() {
                 self.remember(&name, &record)?;
             }
@@ -154,7 +155,8 @@ impl Inner {
             return Err(RosterError::Elsewhere { name: name.to_owned(), file: binding.file.clone() });
         }
         let running = old.digest().map(|digest| digest.to_string());
-        let back = old.record.before(running.as_deref()).ok_or_else(|| RosterError::NothingBefore(name.to_owned()))?;
+        let mut record = self.record(&binding.name)?;
+        let back = record.before(running.as_deref()).ok_or_else(|| RosterError::NothingBefore(name.to_owned()))?;
         let not_loaded = |why: String| RosterError::NotLoaded { name: name.to_owned(), why };
         let path = self.workshop.library.path(&back);
         let library = Arc::clone(&self.workshop.library);
@@ -162,7 +164,6 @@ impl Inner {
         let bytes = bytes.map_err(|error| RosterError::File { path: path.clone(), error })?;
         let found = slot::Found::of(path.display().to_string(), bytes);
         let running = self.workshop.make(binding, &found).await.map_err(not_loaded)?;
-        let mut record = old.record.clone();
         record.rolled_back_to = Some(back.to_string());
         self.remember(&binding.name, &record)?;
         let slot =
@@ -177,10 +178,13 @@ impl Inner {
         if old.binding.name.is_default() {
             return Err(RosterError::Default(if enabled { "switched on" } else { "switched off" }));
         }
-        let mut record = self.workshop.library.record(&old.binding.name);
+        let mut record = self.record(&old.binding.name)?;
         record.disabled = !enabled;
         self.remember(&old.binding.name, &record)?;
-        let slot = self.workshop.fill(old.binding.clone(), old.installed, Some(old), self.service.now()).await;
+        let slot = self
+            .workshop
+            .fill(old.binding.clone(), old.installed, Some(old), Load::IfChanged, self.service.now())
+            .await;
         self.replace(&mut slots, place, slot).await
     }
 
@@ -199,20 +203,20 @@ impl Inner {
         let filling = bindings(config).into_iter().map(|binding| {
             let old = old.iter().find(|slot| slot.binding.name == binding.name).cloned();
             let installed = is_installed(&binding);
-            self.workshop.fill(binding, installed, old, self.service.now())
+            self.workshop.fill(binding, installed, old, Load::IfChanged, self.service.now())
         });
         let mut slots: Vec<Slot> = futures_util::stream::iter(filling).buffered(LOADING_MAX).collect().await;
         in_order(&mut slots);
         slots
     }
 
-    /// The same for one plugin; all others stay.
+    /// The same for one plugin, which is loaded again whether or not anything changed; all others stay.
     async fn filled_only(&self, name: &str, config: &Config, old: &[Slot]) -> Vec<Slot> {
         let mut slots: Vec<Slot> = old.iter().filter(|slot| slot.binding.name.as_str() != name).cloned().collect();
         if let Some(binding) = bindings(config).into_iter().find(|binding| binding.name.as_str() == name) {
             let before = old.iter().find(|slot| slot.binding.name == binding.name).cloned();
             let installed = is_installed(&binding);
-            slots.push(self.workshop.fill(binding, installed, before, self.service.now()).await);
+            slots.push(self.workshop.fill(binding, installed, before, Load::Anew, self.service.now()).await);
         }
         in_order(&mut slots);
         slots
@@ -231,9 +235,15 @@ impl Inner {
         let _ = spawn_blocking(move || library.sweep(&named)).await;
     }
 
+    fn record(&self, name: &PluginName) -> Result<library::Record, RosterError> {
+        let library = &self.workshop.library;
+        library.record(name).map_err(|error| RosterError::File { path: library.record_path(name), error })
+    }
+
     fn remember(&self, name: &PluginName, record: &library::Record) -> Result<(), RosterError> {
-        let path = || PathBuf::from(format!("{name}.json"));
-        self.workshop.library.remember(name, record).map_err(|error| RosterError::File { path: path(), error })
+        let library = &self.workshop.library;
+        let file = |error| RosterError::File { path: library.record_path(name), error };
+        library.remember(name, record).map_err(file)
     }
 }
 
@@ -319,7 +329,7 @@ fn changes(old: &[Slot], new: &[Slot]) -> Vec<Reloaded> {
     let kept = new.iter().map(|slot| {
         let before = found(old, &slot.binding.name);
         let same = before.as_ref().is_some_and(|before| {
-            before.status == slot.status && before.binding == slot.binding && before.digest() == slot.digest()
+            before.status == slot.status && before.binding == slot.binding && before.is_same(slot)
         });
         let change = match (&slot.status, before) {
             (PluginStatus::Degraded { .. } | PluginStatus::Unavailable { .. }, _) => Reload::Failed,

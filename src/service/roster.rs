@@ -17,8 +17,8 @@ pub trait Roster: Send + Sync {
     /// The newest lines that a plugin of this name wrote since the server started, oldest first.
     fn log_lines(&self, name: &str) -> Vec<LogLine>;
 
-    /// Reads configuration and components again, all of them or one plugin's. What did not change is left as it is; naming
-    /// a plugin ends its rollback.
+    /// Reads configuration, components and secrets again, all of them or one plugin's. What did not change is left as it is;
+    /// a plugin that is named is loaded again in any case, which ends its rollback and closes its breakers.
     fn reload(&self, name: Option<String>) -> BoxFuture<'_, Result<Vec<Reloaded>, RosterError>>;
 
     /// Runs the component that ran before the present one, until the next install, or reload by name.
@@ -108,7 +108,7 @@ pub enum Reload {
     Unchanged,
     /// It is bound now.
     Added,
-    /// Its component, configuration, grants or binding are others.
+    /// Its component, configuration, grants, secrets or binding are others, or it was named and loaded again.
     Changed,
     /// It is bound no longer.
     Removed,

@@ -48,7 +48,7 @@ pub(super) struct Schedule {
 #[derive(Debug, Default)]
 struct Desk {
     /// Held during every run.
-    runs: tokio::sync::Mutex<()>,
+    runs: Arc<tokio::sync::Mutex<()>>,
     /// Why a job that is due does not run.
     waits: Mutex<Option<String>>,
 }
@@ -66,6 +66,11 @@ impl Schedule {
     fn desk(&self, plugin: &str) -> Arc<Desk> {
         let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(desks.entry(plugin.to_owned()).or_default())
+    }
+
+    /// Waits until no job of a plugin runs, and lets none begin while the guard is held.
+    pub(super) async fn no_run(&self, plugin: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.desk(plugin).runs).lock_owned().await
     }
 }
 

@@ -197,11 +197,15 @@ impl Store {
         self.record(&key, |bytes| record::decode_dead_letter(host, seq, bytes)).await
     }
 
-    /// Writes what became of a dead letter that was replayed in vain.
+    /// Writes what became of a dead letter that was replayed in vain, unless it was dropped meanwhile.
     pub async fn keep_dead_letter(&self, plugin: &str, letter: &DeadLetter) -> Result<(), StoreError> {
         let key = keys::dead_letter(plugin, letter.event.host, letter.event.seq).map_err(KvError::from)?;
+        let (_, mut found) = self.kv.get(std::slice::from_ref(&key)).await?;
+        let Some(there) = found.pop().flatten() else { return Ok(()) };
         let mut commit = Commit::default();
+        commit.guard(key.clone(), there.revision);
         commit.put(key.clone(), record::encode_dead_letter(letter).map_err(unreadable(&key))?);
+        // A conflict: it was dropped, or another replay wrote what became of it.
         self.kv.commit(commit).await?;
         Ok(())
     }

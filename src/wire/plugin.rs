@@ -107,8 +107,8 @@ pub struct ReplayedView {
     pub told: u64,
     /// Failed again, and kept.
     pub failed: u64,
-    /// Whether some were not tried: ask again.
-    pub more: bool,
+    /// Where to go on, as `after`; none: all were tried.
+    pub next: Option<String>,
     /// Why the newest of them failed.
     pub error: Option<String>,
 }

@@ -189,6 +189,14 @@ pub struct Expect {
     pub hosts: BTreeMap<u64, Value>,
 }
 
+impl Expect {
+    /// Whether it says anything about an answer.
+    pub(super) fn has_answer(&self) -> bool {
+        let answers = [&self.verdict, &self.patch, &self.variables, &self.next];
+        answers.into_iter().any(Option::is_some) || self.reason.is_some() || self.done.is_some()
+    }
+}
+
 /// How a call fails.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -14,15 +14,12 @@ use super::compare::{differences, unequal};
 use super::manifest::{Manifest, ManifestError, WantedGrant};
 use super::said::Said;
 use super::world::World;
-use crate::hooks::{Call, Hook, HookError, Plugin, Reply, Run};
+use crate::hooks::{
+    Budgets, Call, DiscoveryVerdict, Grant, Hook, HookError, KnownHost, Patch, Plugin, Reply, Run, check_boot,
+    check_discovery, check_transition,
+};
 use crate::plugin_host::egress::ScriptedRequest;
 use crate::plugin_host::{Component, EngineError, Interface, LoadError, PluginHost, SecretError};
-
-/// What decisions, events and jobs have, as in the server.
-const DECISION: Duration = Duration::from_millis(200);
-const TRANSITION: Duration = Duration::from_millis(500);
-const EVENTS: Duration = Duration::from_secs(10);
-const SCHEDULE: Duration = Duration::from_secs(60);
 
 /// A plugin on the bench: its component, and what its folder says about it.
 pub struct Bench {
@@ -201,7 +198,7 @@ impl Bench {
         };
         self.world.become_that_of(&case.core, case.asked.hosts());
         let begun = Instant::now();
-        let reply = ask(&*plugin, &call(case), &case.asked).await;
+        let reply = ask(&*plugin, &call(case), &case.asked, &self.grant().hosts).await;
         let took = begun.elapsed();
         let mut told = Vec::new();
         compare(&case.expect, &reply, &self.world, &mut told);
@@ -210,11 +207,12 @@ impl Bench {
 }
 
 fn call(case: &Case) -> Call {
+    let budgets = Budgets::default();
     let budget = match case.asked.hook() {
-        Hook::Boot | Hook::Discovery | Hook::Render => DECISION,
-        Hook::Transition => TRANSITION,
-        Hook::Events => EVENTS,
-        Hook::Schedule => SCHEDULE,
+        Hook::Boot | Hook::Discovery | Hook::Render => budgets.call,
+        Hook::Transition => budgets.transition_chain,
+        Hook::Events => budgets.events,
+        Hook::Schedule => budgets.schedule,
     };
     let core = &case.core;
     let run = if core.dry_run { Run::Dry } else { Run::Real };
@@ -225,17 +223,36 @@ fn call(case: &Case) -> Call {
     }
 }
 
-async fn ask(plugin: &dyn Plugin, call: &Call, asked: &Asked) -> Reply<Said> {
-    fn said<T: Into<Said>>(reply: Reply<T>) -> Reply<Said> {
-        Reply { result: reply.result.map(Into::into), notes: reply.notes }
+/// Asks a plugin, and holds its answer to what a server would: what it may not answer is an error here as there.
+async fn ask(plugin: &dyn Plugin, call: &Call, asked: &Asked, grants: &BTreeSet<Grant>) -> Reply<Said> {
+    fn said<T: Into<Said>>(reply: Reply<T>, check: impl FnOnce(&T) -> Result<(), HookError>) -> Reply<Said> {
+        let checked = reply.result.and_then(|answer| check(&answer).map(|()| answer));
+        Reply { result: checked.map(Into::into), notes: reply.notes }
     }
+    let applies = |patch: &Patch, host: &KnownHost| patch.apply_to(&mut host.clone()).map(drop);
     match asked {
-        Asked::Boot(request) => said(plugin.decide(call, request).await),
-        Asked::Discovery(request) => said(plugin.discovered(call, request).await),
-        Asked::Render(request) => said(plugin.variables(call, request).await),
-        Asked::Transition(request) => said(plugin.before(call, request).await),
-        Asked::Events(events) => said(plugin.handle(call, events).await),
-        Asked::Schedule(job) => said(plugin.run(call, job).await),
+        Asked::Boot(request) => said(plugin.decide(call, request).await, |decision| {
+            check_boot(decision, &request.host, grants)?;
+            decision.patch.as_ref().map_or(Ok(()), |patch| applies(patch, &request.host))
+        }),
+        Asked::Discovery(request) => said(plugin.discovered(call, request).await, |decision| {
+            check_discovery(decision, grants)?;
+            match &decision.verdict {
+                DiscoveryVerdict::Admit(patch) => applies(patch, &request.host),
+                DiscoveryVerdict::Refuse(_) => Ok(()),
+            }
+        }),
+        Asked::Render(request) => said(plugin.variables(call, request).await, |_| Ok(())),
+        Asked::Transition(request) => {
+            said(plugin.before(call, request).await, |decision| check_transition(decision, grants))
+        }
+        Asked::Events(events) => said(plugin.handle(call, events).await, |done| {
+            if usize::try_from(*done).is_ok_and(|done| done <= events.len()) {
+                return Ok(());
+            }
+            Err(HookError::BadAnswer(format!("it was told of {} events and says that {done} are done", events.len())))
+        }),
+        Asked::Schedule(job) => said(plugin.run(call, job).await, |_| Ok(())),
     }
 }
 
@@ -243,6 +260,9 @@ async fn ask(plugin: &dyn Plugin, call: &Call, asked: &Asked) -> Reply<Said> {
 fn compare(expect: &Expect, reply: &Reply<Said>, world: &World, told: &mut Vec<String>) {
     match (&reply.result, &expect.error) {
         (Ok(said), None) => compare_answer(expect, said, told),
+        (Err(_), Some(_)) if expect.has_answer() => {
+            told.push("error: a call that fails answers nothing: take the expected answer out of the case".to_owned());
+        }
         (Err(error), Some(wanted)) => {
             let class = error.class().to_string();
             if class != wanted.class || !text_of(error).contains(&wanted.text) {
@@ -320,6 +340,64 @@ mod tests {
 
     async fn run(bench: &Bench, case: &str) -> Vec<String> {
         bench.run(&Case::parse("case".into(), case).unwrap()).await.differences
+    }
+
+    /// A plugin that answers anything, with a grant for nothing.
+    async fn judged(decision: serde_json::Value, hook: &str) -> Vec<String> {
+        /// Says what it was told to say.
+        struct Says(serde_json::Value);
+        impl Plugin for Says {
+            fn name(&self) -> &str {
+                "says"
+            }
+            fn hooks(&self) -> crate::hooks::HookSet {
+                Hook::ALL.into_iter().collect()
+            }
+            fn status(&self) -> crate::hooks::PluginStatus {
+                crate::hooks::PluginStatus::Disabled
+            }
+            fn decide<'a>(
+                &'a self,
+                _call: &'a Call,
+                _request: &'a crate::hooks::BootRequest,
+            ) -> futures_util::future::BoxFuture<'a, Reply<crate::hooks::BootDecision>> {
+                let decision = serde_json::from_value(self.0.clone()).unwrap();
+                Box::pin(std::future::ready(Reply::from(Ok(decision))))
+            }
+            fn before<'a>(
+                &'a self,
+                _call: &'a Call,
+                _request: &'a crate::hooks::TransitionRequest,
+            ) -> futures_util::future::BoxFuture<'a, Reply<crate::hooks::TransitionDecision>> {
+                let decision = serde_json::from_value(self.0.clone()).unwrap();
+                Box::pin(std::future::ready(Reply::from(Ok(decision))))
+            }
+        }
+        let request = if hook == "boot" {
+            "{\"host\": {\"states\": [\"finished\"]}}"
+        } else {
+            "{\"host\": {}, \"to\": [\"web\"], \"cause\": \"operator\", \"actor\": \"ada\"}"
+        };
+        let case = format!(r#"{{"hook": "{hook}", "request": {request}, "expect": {{"notes": [""]}}}}"#);
+        let case = Case::parse("case".into(), &case).unwrap();
+        let reply = ask(&Says(decision), &call(&case), &case.asked, &BTreeSet::new()).await;
+        reply.result.err().map(|error| error.to_string()).into_iter().collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_server_refuses_fails_a_case_too() {
+        let boot = |verdict: serde_json::Value, patch: serde_json::Value| json!({"verdict": verdict, "patch": patch, "reason": ""});
+        let patch = |states: serde_json::Value| json!({"hostname": "keep", "states": states, "order": null, "set": [], "unset": []});
+        let image = json!({"boot": {"image": {"image": "web", "append": ["rd.kiwi.x"], "vars": []}}});
+        let hold = json!({"hold": {"text": "wait", "again_after_ms": null}});
+        for answer in [boot(image, json!(null)), boot(hold, json!(null)), boot(json!("pass"), patch(json!(["web"])))] {
+            assert_eq!(judged(answer.clone(), "boot").await.len(), 1, "{answer}");
+        }
+        assert_eq!(
+            judged(json!({"verdict": {"redirect": ["live", "web"]}, "reason": ""}), "transition").await.len(),
+            1
+        );
+        assert!(judged(boot(json!("pass"), json!(null)), "boot").await.is_empty());
     }
 
     #[tokio::test]

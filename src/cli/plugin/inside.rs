@@ -12,7 +12,6 @@ use crate::wire::{DroppedView, JobRanView, KeyView, LetterView, ReplayedView, Ru
 
 /// Events that a plugin could not be told of.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct DeadLetters {
     #[command(subcommand)]
     command: LettersCommand,
@@ -59,6 +58,9 @@ pub(crate) struct RunArgs {
     dry_run: bool,
 }
 
+/// Requests in a row that nothing came of, after which the plugin is taken to be out of order.
+const MOST_IN_VAIN: u32 = 10;
+
 /// Shows a plugin's own store.
 #[derive(Debug, Args)]
 pub(crate) struct Kv {
@@ -72,10 +74,10 @@ pub(crate) struct Kv {
 }
 
 impl Which {
-    fn path(&self, action: &str) -> String {
+    fn path(&self, action: &str, after: Option<&str>) -> String {
         let numbers = [("host", self.host), ("event", self.event)];
-        let pairs: Vec<(&str, String)> =
-            numbers.into_iter().filter_map(|(name, number)| Some((name, number?.to_string()))).collect();
+        let numbers = numbers.into_iter().filter_map(|(name, number)| Some((name, number?.to_string())));
+        let pairs: Vec<(&str, String)> = numbers.chain(after.map(|after| ("after", after.to_owned()))).collect();
         let path = format!("{}/dead-letters{action}", super::path(&self.name));
         with_query(&path, pairs.iter().map(|(name, number)| (*name, number.as_str())))
     }
@@ -86,7 +88,16 @@ impl DeadLetters {
         let (client, screen) = (context.client()?, &context.screen);
         match self.command {
             LettersCommand::List(which) => {
-                let all: Vec<LetterView> = client.get(&which.path("")).await?;
+                let mut all: Vec<LetterView> = Vec::new();
+                loop {
+                    let after = all.last().map(|letter| format!("{}-{}", letter.event.host, letter.event.seq));
+                    let page: Vec<LetterView> = client.get(&which.path("", after.as_deref())).await?;
+                    let is_last = page.is_empty() || which.event.is_some();
+                    all.extend(page);
+                    if is_last {
+                        break;
+                    }
+                }
                 match screen.format {
                     Format::Json => screen.json(&all),
                     Format::Text if all.is_empty() => {
@@ -106,18 +117,27 @@ impl DeadLetters {
             }
             LettersCommand::Replay(which) => {
                 let mut sum = ReplayedView::default();
+                let mut in_vain = 0;
                 loop {
-                    let one: ReplayedView = client.post(&which.path("/replay"), &()).await?;
-                    let goes_on = one.more && one.failed == 0 && one.told > 0;
-                    sum.told = sum.told.saturating_add(one.told);
-                    sum = ReplayedView { told: sum.told, ..one };
-                    if !goes_on {
+                    let path = which.path("/replay", sum.next.as_deref());
+                    let one: ReplayedView = client.post(&path, &()).await?;
+                    in_vain = if one.told > 0 { 0 } else { in_vain + 1 };
+                    sum = ReplayedView {
+                        told: sum.told.saturating_add(one.told),
+                        failed: sum.failed.saturating_add(one.failed),
+                        next: one.next,
+                        error: one.error.or(sum.error),
+                    };
+                    if sum.next.is_none() || in_vain == MOST_IN_VAIN {
                         break;
                     }
                 }
                 match screen.format {
                     Format::Json => screen.json(&sum)?,
                     Format::Text => screen.line(&format!("{} told, {} failed again", sum.told, sum.failed))?,
+                }
+                if sum.next.is_some() {
+                    screen.remark("The plugin takes none of them, so the others were not tried.");
                 }
                 match &sum.error {
                     Some(error) => Err(CliError::failed(format!("the plugin {} {}", which.name, harmless(error)))),
@@ -129,7 +149,7 @@ impl DeadLetters {
                     &format!("The plugin {} will never be told of these events.", harmless(&which.name)),
                     yes,
                 )?;
-                let dropped: DroppedView = client.delete_for(&which.path("")).await?;
+                let dropped: DroppedView = client.delete_for(&which.path("", None)).await?;
                 match screen.format {
                     Format::Json => screen.json(&dropped),
                     Format::Text => screen.line(&format!("{} dropped", dropped.dropped)),

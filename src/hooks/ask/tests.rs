@@ -8,10 +8,11 @@ use serde_json::json;
 use super::super::native::NativeDefault;
 use super::super::native::tests::{FixedCatalog, call, request};
 use super::super::{Edit, ErrorClass, HookSet, ImageBoot, StatesFilter};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::*;
-use crate::hooks::{Reply, Trace};
+use crate::hooks::{Grant, Reply, Trace};
 
 /// Says what it was told to say, and keeps what it was asked.
 struct Scripted {

@@ -55,6 +55,7 @@ impl Refusal {
                 (StatusCode::NOT_FOUND, "letter_not_found")
             }
             Self::Outbox(OutboxError::StillBound(_)) => (StatusCode::CONFLICT, "plugin_bound"),
+            Self::Outbox(OutboxError::Busy(_)) => (StatusCode::CONFLICT, "plugin_busy"),
             Self::Schedule(ScheduleError::NoJob { .. }) => (StatusCode::NOT_FOUND, "job_not_found"),
             Self::Schedule(ScheduleError::Busy(_)) => (StatusCode::CONFLICT, "job_running"),
             Self::Outbox(OutboxError::Store(_)) | Self::Schedule(ScheduleError::Store(_)) => {

@@ -27,6 +27,8 @@ type Answer<T> = Result<T, Refusal>;
 struct LettersQuery {
     host: Option<String>,
     event: Option<String>,
+    /// The letter after which to go on, `<host>-<event>`.
+    after: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -44,6 +46,13 @@ struct LogsQuery {
 }
 
 impl LettersQuery {
+    fn after(&self) -> Answer<Option<(HostId, u64)>> {
+        let Some(text) = &self.after else { return Ok(None) };
+        let place =
+            text.split_once('-').and_then(|(host, seq)| Some((HostId::new(host.parse().ok()?), seq.parse().ok()?)));
+        place.map(Some).ok_or_else(|| bad("after is <host>-<event>"))
+    }
+
     fn letters(&self) -> Answer<Letters> {
         let number = |text: &String| text.parse::<u64>().map_err(|_| bad("host and event are numbers"));
         let (host, event) = (self.host.as_ref().map(number).transpose()?, self.event.as_ref().map(number).transpose()?);
@@ -92,12 +101,15 @@ pub(super) async fn letters(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Answer<Json<Vec<LetterView>>> {
-    let host = match query_document::<LettersQuery>(query.as_deref())?.letters()? {
-        Letters::One(host, _) | Letters::Of(host) => Some(host),
-        Letters::All => None,
+    let query = query_document::<LettersQuery>(query.as_deref())?;
+    let (host, event) = match query.letters()? {
+        Letters::One(host, event) => (Some(host), Some(event)),
+        Letters::Of(host) => (Some(host), None),
+        Letters::All => (None, None),
     };
-    let letters = admin.service.dead_letters(&member(&admin, &name)?.name, host, None, MOST).await?;
-    let letters = letters.into_iter().map(|letter| LetterView {
+    let letters = admin.service.dead_letters(&member(&admin, &name)?.name, host, query.after()?, MOST).await?;
+    let wanted = letters.into_iter().filter(|letter| event.is_none_or(|event| letter.event.seq == event));
+    let letters = wanted.map(|letter| LetterView {
         event: view::event(&letter.event),
         error: letter.error,
         at: letter.at,
@@ -111,10 +123,11 @@ pub(super) async fn replay(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Answer<Json<ReplayedView>> {
-    let which = query_document::<LettersQuery>(query.as_deref())?.letters()?;
-    let replayed = admin.service.replay_dead_letters(&member(&admin, &name)?.name, which).await?;
-    let (told, failed, more, error) = (replayed.told, replayed.failed, replayed.more, replayed.error);
-    Ok(Json(ReplayedView { told, failed, more, error }))
+    let query = query_document::<LettersQuery>(query.as_deref())?;
+    let (which, after) = (query.letters()?, query.after()?);
+    let replayed = admin.service.replay_dead_letters(&member(&admin, &name)?.name, which, after).await?;
+    let next = replayed.next.map(|(host, seq)| format!("{host}-{seq}"));
+    Ok(Json(ReplayedView { told: replayed.told, failed: replayed.failed, next, error: replayed.error }))
 }
 
 pub(super) async fn drop_letters(

@@ -1,9 +1,10 @@
 //! What operators do with events that could not be told.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::tell::{self, TOLD_NONE};
-use super::{Desk, lock};
+use super::{Desk, Mode, lock};
 use crate::domain::{Event, HostId};
 use crate::hooks::{Hook, HookError, Run};
 use crate::service::Service;
@@ -11,10 +12,14 @@ use crate::store::{DeadLetter, StoreError};
 
 /// Letters that one request replays; it says how many are left.
 const REPLAYED_AT_ONCE: u32 = 100;
-/// A replay ends after so many failures in a row: the plugin does not work.
+/// One request ends after so many failures in a row: it may be that the plugin does not work.
 const FAILURES_IN_A_ROW: u32 = 3;
 /// Letters per read when all are dropped.
 const PER_READ: u32 = 500;
+
+/// How long to wait for calls of a plugin that is forgotten: a batch of events has 10 s.
+const ENDS_WITHIN: Duration = Duration::from_secs(20);
+const LOOKS_AGAIN: Duration = Duration::from_millis(20);
 
 /// Which dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +39,8 @@ pub struct Replayed {
     pub told: u64,
     /// Letters that failed again, and stay.
     pub failed: u64,
-    /// Whether there are letters that were not tried: ask again.
-    pub more: bool,
+    /// The last letter that was tried, where there are others behind it: ask again from there.
+    pub next: Option<(HostId, u64)>,
     /// Why the newest of them failed.
     pub error: Option<String>,
 }
@@ -64,6 +69,9 @@ pub enum OutboxError {
         /// Which host.
         host: HostId,
     },
+    /// The plugin is not bound any more, but a call of it has not ended.
+    #[error("a call of the plugin {0} has not ended yet: try again in a minute")]
+    Busy(String),
     /// The plugin is still bound.
     #[error("the plugin {0} is bound: take it out of the configuration first")]
     StillBound(String),
@@ -85,21 +93,24 @@ impl Service {
     }
 
     /// Tells a plugin of dead letters again, each alone and the oldest of a host first. What it takes is gone from the
-    /// letters; what fails stays, with the new error. Bounded: `more` says that there are others.
-    pub async fn replay_dead_letters(&self, plugin: &str, which: Letters) -> Result<Replayed, OutboxError> {
-        let letters = self.some_letters(plugin, which, None, REPLAYED_AT_ONCE).await?;
+    /// letters; what fails stays, with the new error. Bounded: `next` says where to go on, so that letters which fail again
+    /// keep nobody from trying those behind them.
+    pub async fn replay_dead_letters(
+        &self,
+        plugin: &str,
+        which: Letters,
+        after: Option<(HostId, u64)>,
+    ) -> Result<Replayed, OutboxError> {
+        let letters = self.some_letters(plugin, which, after, REPLAYED_AT_ONCE).await?;
         let desk = self.outbox.desk(plugin);
-        let mut replayed = Replayed { more: letters.len() >= REPLAYED_AT_ONCE as usize, ..Replayed::default() };
-        let mut failures_in_a_row = 0;
-        for letter in letters {
-            if failures_in_a_row >= FAILURES_IN_A_ROW {
-                replayed.more = true;
-                break;
-            }
+        let mut replayed = Replayed::default();
+        let (mut failures_in_a_row, count) = (0, letters.len());
+        for (number, letter) in (1..).zip(letters) {
+            let place = (letter.event.host, letter.event.seq);
             match self.replay(plugin, &desk, &letter).await? {
                 Ok(()) => {
                     (replayed.told, failures_in_a_row) = (replayed.told + 1, 0);
-                    self.drop_some(plugin, &[(letter.event.host, letter.event.seq)]).await?;
+                    self.drop_some(plugin, &[place]).await?;
                 }
                 Err(error) => {
                     (replayed.failed, failures_in_a_row) = (replayed.failed + 1, failures_in_a_row + 1);
@@ -108,6 +119,11 @@ impl Service {
                     let attempts = letter.attempts.saturating_add(1);
                     self.store.keep_dead_letter(plugin, &DeadLetter { error, at, attempts, ..letter }).await?;
                 }
+            }
+            let gives_up = failures_in_a_row >= FAILURES_IN_A_ROW;
+            if (gives_up && number < count) || number == REPLAYED_AT_ONCE as usize {
+                replayed.next = Some(place);
+                break;
             }
         }
         Ok(replayed)
@@ -149,6 +165,16 @@ impl Service {
         if self.hooks().asked(Hook::Events).any(|binding| binding.plugin.name() == plugin) {
             return Err(OutboxError::StillBound(plugin.to_owned()));
         }
+        // Whoever is telling it, or runs a job of it, writes down at the end how far that came.
+        let desk = self.outbox.desk(plugin);
+        let told_out = async {
+            while *lock(&desk.mode) != Mode::Stopped {
+                tokio::time::sleep(LOOKS_AGAIN).await;
+            }
+        };
+        let busy = |_| OutboxError::Busy(plugin.to_owned());
+        tokio::time::timeout(ENDS_WITHIN, told_out).await.map_err(busy)?;
+        let _no_run = tokio::time::timeout(ENDS_WITHIN, self.schedule.no_run(plugin)).await.map_err(busy)?;
         Ok(self.store.forget_outbox(plugin).await?)
     }
 

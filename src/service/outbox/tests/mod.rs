@@ -173,14 +173,14 @@ async fn an_event_that_fails_too_often_is_a_dead_letter_that_can_be_replayed_and
     assert_eq!(site.state().await.dead_letters, 2);
 
     let id = letters[0].event.host;
-    let failed = site.service.replay_dead_letters("webhook", Letters::One(id, 2)).await.unwrap();
+    let failed = site.service.replay_dead_letters("webhook", Letters::One(id, 2), None).await.unwrap();
     assert_eq!((failed.told, failed.failed), (0, 1));
     let again = site.service.dead_letters("webhook", Some(id), None, 1).await.unwrap();
     assert_eq!(again[0].attempts, letters[0].attempts + 1);
 
     now_works.store(true, Ordering::Relaxed);
-    let replayed = site.service.replay_dead_letters("webhook", Letters::One(id, 2)).await.unwrap();
-    assert_eq!((replayed.told, replayed.more), (1, false));
+    let replayed = site.service.replay_dead_letters("webhook", Letters::One(id, 2), None).await.unwrap();
+    assert_eq!((replayed.told, replayed.next), (1, None));
     assert_eq!(plugin.told_of(1), [1, 4, 2]);
     assert_eq!(site.service.drop_dead_letters("webhook", Letters::All).await.unwrap(), 1);
     assert_eq!(site.service.dead_letters("webhook", None, None, 10).await.unwrap(), []);
@@ -207,6 +207,32 @@ async fn what_makes_no_sense_to_a_plugin_is_a_dead_letter_at_once_and_nothing_el
     let letters = site.service.dead_letters("webhook", None, None, 10).await.unwrap();
     assert_eq!(letters.len(), 1);
     assert_eq!((letters[0].event.host.get(), letters[0].event.seq), (2, 2));
+}
+
+#[tokio::test]
+async fn letters_that_fail_again_keep_nobody_from_those_behind_them() {
+    let second_works = Arc::new(AtomicBool::new(false));
+    let now_works = Arc::clone(&second_works);
+    let plugin = Arc::new(Listener::new(move |_, events| {
+        let good = events.iter().all(|event| host(event) == 2) && second_works.load(Ordering::Relaxed);
+        if good { Ok(count(events)) } else { Err(HookError::Invalid("what is that?".into())) }
+    }));
+    let mut site = Site::bound(Store::memory(), &plugin);
+    site.start().await;
+    let (one, two) = (site.host().await, site.host().await);
+    let (_, _) = (site.notes(one, 4).await, site.notes(two, 1).await);
+    site.quiet().await;
+    now_works.store(true, Ordering::Relaxed);
+    let (mut told, mut failed, mut after) = (0, 0, None);
+    for _ in 0..10 {
+        let replayed = site.service.replay_dead_letters("webhook", Letters::All, after).await.unwrap();
+        (told, failed, after) = (told + replayed.told, failed + replayed.failed, replayed.next);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((told, failed, after), (2, 5, None));
+    assert_eq!(site.service.dead_letters("webhook", None, None, 10).await.unwrap().len(), 5);
 }
 
 #[tokio::test]
@@ -444,7 +470,6 @@ async fn a_plugin_that_is_gone_can_be_forgotten_and_begins_anew() {
     let bound = site.service.forget_outbox("webhook").await;
     assert!(matches!(bound, Err(OutboxError::StillBound(_))), "{bound:?}");
     site.service.replace_hooks(hooks(Vec::new()));
-    until("its dispatcher has ended", || *lock(&site.service.outbox.desk("webhook").mode) == Mode::Stopped).await;
     site.note(&machine).await;
     site.service.forget_outbox("webhook").await.unwrap();
     assert_eq!(site.service.outbox_state().await.unwrap(), []);
