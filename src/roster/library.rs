@@ -45,15 +45,19 @@ pub(super) struct Ran {
     /// The hooks that it exports; none in records that were written before this was kept.
     #[serde(default)]
     pub(super) hooks: Option<HookSet>,
+    /// The file of its binding when another component took its place; only of installed ones.
+    #[serde(default)]
+    pub(super) binding: Option<String>,
 }
 
 impl Record {
     /// Takes note of a component that works now; `at` of one that is the newest already stays.
     pub(super) fn ran(&mut self, digest: &Digest, version: &str, hooks: HookSet, at: Timestamp) {
         let digest = digest.to_string();
+        let binding = self.history.iter().find(|ran| ran.digest == digest).and_then(|ran| ran.binding.clone());
         let at = self.history.last().filter(|last| last.digest == digest).map_or(at, |last| last.at);
         self.history.retain(|ran| ran.digest != digest);
-        self.history.push(Ran { digest, version: version.to_owned(), at, hooks: Some(hooks) });
+        self.history.push(Ran { digest, version: version.to_owned(), at, hooks: Some(hooks), binding });
         let surplus = self.history.len().saturating_sub(HISTORY_MAX);
         self.history.drain(..surplus);
     }
@@ -66,6 +70,18 @@ impl Record {
             None => self.history.last()?,
         };
         before.digest.parse().ok()
+    }
+
+    /// The file of the binding that a component had.
+    pub(super) fn text(&self, digest: &Digest) -> Option<String> {
+        self.history.iter().find(|ran| ran.digest == digest.to_string())?.binding.clone()
+    }
+
+    /// Keeps the file of the binding that a component has.
+    pub(super) fn keep_text(&mut self, digest: Option<&str>, text: String) {
+        if let Some(ran) = self.history.iter_mut().find(|ran| Some(ran.digest.as_str()) == digest) {
+            ran.binding = Some(text);
+        }
     }
 
     /// The component that should run, if it is known: whatever takes its place must guard what it guards.

@@ -121,12 +121,15 @@ pub enum Reload {
 pub struct Installation {
     /// The instance's name.
     pub name: String,
-    /// The binding, as a `[[plugin]]` in JSON; `name` and `digest` are added.
+    /// The binding, as a `[[plugin]]` in JSON; `name` and `digest` are added. Of one that is bound already, `grant`, `hooks`
+    /// and `events` stay as its operator wrote them.
     pub binding: Map<String, Value>,
     /// The component; none: that of the plugin as it is bound.
     pub component: Option<Vec<u8>>,
     /// Whether it may be allowed more than the one it replaces.
     pub widen: bool,
+    /// Whether `grant`, `hooks` and `events` are those of `binding`, even if the plugin is bound with others.
+    pub grants_from_plugin: bool,
     /// Only look at it.
     pub dry_run: bool,
 }

@@ -214,6 +214,9 @@ pub struct InstallPlugin {
     /// Whether it may be allowed more than the one it replaces.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub widen: bool,
+    /// Whether `grant`, `hooks` and `events` replace those with which it is bound; else these stay.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub grants_from_plugin: bool,
     /// Say what would change, and change nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,

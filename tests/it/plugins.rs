@@ -361,6 +361,44 @@ fn what_a_removed_plugin_left_behind_can_be_purged_later() {
 }
 
 #[test]
+fn what_an_operator_wrote_stays_over_an_update_and_comes_back_with_a_rollback() {
+    let mut server = Site::new().serve();
+    let path = folder(&server.site, &holding(1), "kv = true\nhosts = [\"read\", \"states\"]");
+    let (path, bare) = (path.to_str().unwrap().to_owned(), path.join("racks.wasm"));
+    server.cli(&["plugin", "install", &path, "--yes"]).done();
+    // The operator takes something away, and leaves a note.
+    let file = server.site.path("plugins.d/racks.toml");
+    let text = |server: &Server| std::fs::read_to_string(server.site.path("plugins.d/racks.toml")).unwrap();
+    let mine = format!("# mine\n{}", text(&server).replace("kv = true", "kv = false"));
+    std::fs::write(&file, &mine).unwrap();
+    server.cli(&["plugin", "reload", "racks"]).done();
+    let kv =
+        |server: &Server| plugin(server, "racks")["reach"].as_array().unwrap().iter().any(|line| line["what"] == "kv");
+    for (number, what) in [(2, path.as_str()), (3, bare.to_str().unwrap())] {
+        folder(&server.site, &passing(number), "kv = true\nhosts = [\"read\", \"states\"]");
+        server.cli(&["plugin", "install", what, "--yes"]).done();
+        assert!(!kv(&server) && text(&server).contains("states"), "{}", text(&server));
+    }
+    let newest = text(&server);
+    server.cli(&["plugin", "rollback", "racks"]).done();
+    server.cli(&["plugin", "rollback", "racks"]).done();
+    assert_eq!(text(&server), mine);
+    let check = |server: &Server| {
+        let shown = plugin(server, "racks");
+        assert_eq!((&shown["digest"], &shown["rolled_back"]), (&digest(&holding(1)).into(), &true.into()));
+        assert!(!kv(server));
+    };
+    check(&server);
+    server.crash_and_restart();
+    server.cli(&["plugin", "reload"]).done();
+    check(&server);
+    server.cli(&["plugin", "reload", "racks"]).done();
+    assert_eq!((text(&server), &plugin(&server, "racks")["digest"]), (newest, &digest(&passing(3)).into()));
+    server.cli(&["plugin", "install", &path, "--yes", "--grants-from-plugin", "--widen"]).done();
+    assert!(kv(&server));
+}
+
+#[test]
 fn a_hangup_binds_what_is_configured_now() {
     let server = Site::new().serve();
     assert!(!Machine::new(1).boot(&server).script.contains("hostile"));
@@ -438,10 +476,11 @@ fn a_plugin_is_installed_updated_and_removed_on_the_running_server() {
 
     // Another component keeps what was bound, and may not do more without being told so.
     folder(&server.site, &passing(2), "kv = true\nhosts = [\"read\"]");
-    let refused = server.cli(&["plugin", "install", path, "--yes"]).refused(4, "--widen");
+    let fresh = "--grants-from-plugin";
+    let refused = server.cli(&["plugin", "install", path, "--yes", fresh]).refused(4, "--widen");
     assert!(refused.err.contains("kv") && refused.err.contains("hosts: read"), "{refused:?}");
     Machine::new(1).holds(&server, "hostile");
-    server.cli(&["plugin", "install", path, "--yes", "--widen"]).done();
+    server.cli(&["plugin", "install", path, "--yes", "--widen", fresh]).done();
     assert!(!Machine::new(1).boot(&server).script.contains("hostile"));
     assert_eq!(plugin(&server, "racks")["priority"], 7);
     server.cli(&["plugin", "rollback", "racks"]).done();
@@ -451,7 +490,7 @@ fn a_plugin_is_installed_updated_and_removed_on_the_running_server() {
     folder(&server.site, b"\0asm garbage", "");
     server.cli(&["plugin", "install", path, "--yes"]).refused(2, "is not a WebAssembly component");
     folder(&server.site, &passing(3), "kvv = true");
-    assert_eq!(server.cli(&["plugin", "install", path, "--yes"]).code, 2);
+    assert_eq!(server.cli(&["plugin", "install", path, "--yes", fresh]).code, 2);
     Machine::new(1).holds(&server, "hostile");
 
     server.cli(&["plugin", "remove", "racks", "--yes"]).done();

@@ -145,9 +145,9 @@ pub(super) fn installation(name: String, body: &[u8]) -> Answer<Installation> {
         Some(end) => body.split_at_checked(end).ok_or_else(|| bad("the body is empty"))?,
         None => (body, &[][..]),
     };
-    let InstallPlugin { binding, widen, dry_run } = document(line)?;
+    let InstallPlugin { binding, widen, grants_from_plugin, dry_run } = document(line)?;
     let component = component.get(1..).filter(|bytes| !bytes.is_empty()).map(<[u8]>::to_vec);
-    Ok(Installation { name, binding, component, widen, dry_run })
+    Ok(Installation { name, binding, component, widen, grants_from_plugin, dry_run })
 }
 
 pub(super) fn member(admin: &Admin, name: &str) -> Answer<Member> {
