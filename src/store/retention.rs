@@ -14,7 +14,7 @@ use super::{
     hosts::{Store, StoreError, TIMELINE_EVENTS, unreadable},
     keys,
     kv::{Backend, Key, Kv, MAX_SCAN_ENTRIES, Revision},
-    outbox::EventAt,
+    outbox::{EventAt, TimelinePart},
     record::{self, RecordError},
 };
 use crate::domain::HostId;
@@ -120,13 +120,17 @@ impl Inner {
     }
 
     /// Those of a host's oldest events that need not stay.
-    fn leaving(&self, host: HostId, oldest: &[EventAt], now: Timestamp) -> Vec<Key> {
+    fn leaving(&self, host: HostId, oldest: &TimelinePart, now: Timestamp) -> Vec<Key> {
         let told = self.told_to_all();
-        let may_leave = |at: &&EventAt| {
-            let is_told = told.is_none_or(|told| at.revision <= told) && !self.is_parked_at(host, at.event.seq);
-            is_told || now.duration_since(at.event.at) > UNDELIVERED_FOR
-        };
-        oldest.iter().take_while(may_leave).map(|at| keys::event(host, at.event.seq)).collect()
+        let is_told =
+            |revision: Revision, seq: u64| told.is_none_or(|told| revision <= told) && !self.is_parked_at(host, seq);
+        let lost = oldest.unreadable.iter().take_while(|lost| is_told(lost.revision, lost.seq)).map(|lost| lost.seq);
+        let lost: Vec<u64> = lost.collect();
+        let events: &[EventAt] = if lost.len() == oldest.unreadable.len() { &oldest.events } else { &[] };
+        let may_leave =
+            |at: &&EventAt| is_told(at.revision, at.event.seq) || now.duration_since(at.event.at) > UNDELIVERED_FOR;
+        let read = events.iter().take_while(may_leave).map(|at| at.event.seq);
+        lost.into_iter().chain(read).map(|seq| keys::event(host, seq)).collect()
     }
 
     fn told_to_all(&self) -> Option<Revision> {
@@ -179,8 +183,9 @@ impl Store {
         };
         let surplus_to = newest.saturating_sub(TIMELINE_EVENTS);
         let mut surplus = self.events_at(host, 0, EVENTS_PER_STEP).await?;
-        surplus.retain(|at| at.event.seq <= surplus_to);
-        if surplus.is_empty() {
+        surplus.events.retain(|at| at.event.seq <= surplus_to);
+        surplus.unreadable.retain(|lost| lost.seq <= surplus_to);
+        if surplus.first_seq().is_none() {
             self.retention.lock().held.remove(&host);
             return Ok(0);
         }

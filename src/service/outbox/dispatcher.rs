@@ -19,7 +19,7 @@ use super::{Desk, Mode, Pace, lock};
 use crate::domain::{Event, HostId};
 use crate::hooks::{self, Binding, Hook, HookError, Hooks, Plugin, Run};
 use crate::service::Service;
-use crate::store::{DeadLetter, EventAt, OutboxCursor, Parked, StoreError, StreamError, UNDELIVERED_FOR};
+use crate::store::{DeadLetter, EventAt, OutboxCursor, Parked, StoreError, StreamError, UNDELIVERED_FOR, Unreadable};
 
 /// Most events of one call.
 pub(super) const BATCH_EVENTS: usize = 64;
@@ -237,9 +237,19 @@ impl Dispatcher {
     async fn take_in(&mut self, binding: &Binding) -> Result<Taken, Trouble> {
         let kinds = self.wanted_by(&binding.plugin);
         let (parking, moved) = (&self.parking, &mut self.moved);
-        let wanted = |at: &EventAt| {
+        let (plugin, desk) = (&self.plugin, &self.desk);
+        let wanted = |at: Result<&EventAt, &Unreadable>| {
             *moved = true;
-            tell::is_wanted(binding, &kinds, &at.event) && !parking.has_in_hand(&at.event)
+            match at {
+                Ok(at) => tell::is_wanted(binding, &kinds, &at.event) && !parking.has_in_hand(&at.event),
+                Err(lost) => {
+                    // Of a parked host, its own reading comes upon it.
+                    if !parking.is_parked(lost.host) {
+                        desk.note_unreadable(plugin, lost);
+                    }
+                    false
+                }
+            }
         };
         Ok(self.source.take_in(&self.service, &mut self.waiting, BATCH_EVENTS, wanted).await?)
     }

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::Service;
 use crate::domain::HostId;
 use crate::hooks::Hook;
+use crate::store::Unreadable;
 
 pub use letters::{Letters, OutboxError, Replayed};
 pub use state::{Mode, OutboxState, ParkedHost};
@@ -87,7 +88,7 @@ struct Desk {
     retry_now: Mutex<BTreeSet<HostId>>,
     letters: AtomicU64,
     mode: Mutex<Mode>,
-    /// Events that had left the timeline before they could be told.
+    /// Events that had left the timeline before they could be told, or cannot be read.
     lost: AtomicU64,
     position: Mutex<Option<crate::store::OutboxCursor>>,
 }
@@ -112,6 +113,13 @@ impl Outbox {
 impl Desk {
     fn set_mode(&self, mode: Mode) {
         *lock(&self.mode) = mode;
+    }
+
+    /// Nobody will ever be told of an event that cannot be read: it is counted and named, and must stop no other.
+    fn note_unreadable(&self, plugin: &str, lost: &Unreadable) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        let Unreadable { host, seq, source, .. } = lost;
+        tracing::error!(plugin, %host, seq, error = %source, "an event cannot be read: the plugin is not told of it");
     }
 
     fn letters(&self) -> u64 {

@@ -480,3 +480,42 @@ async fn a_plugin_that_is_gone_can_be_forgotten_and_begins_anew() {
     site.quiet().await;
     assert_eq!(willing.told(), [(2, 1)]);
 }
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_lost_alone_live_and_parked_and_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let works = Arc::new(AtomicBool::new(false));
+    let now_works = Arc::clone(&works);
+    let plugin = Arc::new(Listener::new(move |_, events| {
+        let fails = events.iter().any(|event| host(event) == 2) && !works.load(Ordering::Relaxed);
+        if fails { Err(HookError::Retry { after_ms: 100, reason: "later".into() }) } else { Ok(count(events)) }
+    }));
+    let mut site = Site::bound(Store::open(dir.path(), &OPTIONS).await.unwrap(), &plugin);
+    site.start().await;
+    let (one, two) = (site.host().await, site.host().await);
+    let (one, two) = (site.notes(one, 2).await, site.notes(two, 4).await);
+    until("the first host is told", || plugin.told_of(1) == [1, 2, 3]).await;
+    until("the other one is parked", || plugin.calls().iter().any(|(call, _)| call.attempt > 2)).await;
+    site.service.store.damage_event(one.id, 2).await;
+    site.service.store.damage_event(two.id, 2).await;
+    site.service.store.damage_event(two.id, 5).await;
+    let one = site.note(&one).await;
+    until("what follows is told", || plugin.told_of(1) == [1, 2, 3, 4]).await;
+    now_works.store(true, Ordering::Relaxed);
+    site.quiet().await;
+    assert_eq!((plugin.told_of(2), site.state().await.lost), (vec![1, 3, 4], 3));
+
+    let service = site.stop().await;
+    let kind = crate::domain::EventKind::ForeignBoot { from: [10, 0, 0, 9].into() };
+    let note = |host| crate::domain::note(host, kind.clone(), Actor::Machine, service.now());
+    let noted = service.store.commit(&one, note(&one)).await.unwrap();
+    service.store.commit(&noted, note(&noted)).await.unwrap();
+    service.store.damage_event(one.id, 5).await;
+    service.close().await;
+    drop(Arc::into_inner(service).unwrap());
+    let plugin = Listener::willing();
+    let mut site = Site::bound(Store::open(dir.path(), &OPTIONS).await.unwrap(), &plugin);
+    site.start().await;
+    site.quiet().await;
+    assert_eq!((plugin.told(), site.state().await.lost), (vec![(1, 6)], 1));
+}
