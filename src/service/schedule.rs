@@ -169,6 +169,9 @@ impl Service {
         };
         let desk = self.schedule.desk(plugin);
         let Ok(_one_run) = desk.runs.try_lock() else { return Err(ScheduleError::Busy(plugin.to_owned())) };
+        if !self.is_bound(Hook::Schedule, plugin) {
+            return Err(ScheduleError::NotBound(plugin.to_owned()));
+        }
         let call = JobCall { hooks: &hooks, binding, job, run, again: &Again::default(), admission: None };
         match self.leased_run(&call).await? {
             Some(ran) => {
@@ -297,6 +300,10 @@ impl Service {
         let desk = self.schedule.desk(plugin);
         // An operator's run goes first.
         let Ok(_one_run) = desk.runs.try_lock() else { return Ok(SHORTEST_PAUSE) };
+        if !self.is_bound(Hook::Schedule, plugin) {
+            // It may even have been forgotten meanwhile: a run would be written down again.
+            return Ok(LOOKS_AGAIN);
+        }
         let admission = match binding.breakers.admit(Hook::Schedule, Instant::now()) {
             Ok(admission) => admission,
             Err(open) => {

@@ -99,7 +99,9 @@ impl Dispatcher {
     pub(super) async fn run(service: Arc<Service>, plugin: String, stop: CancellationToken) {
         let mut bound = service.outbox.bound.subscribe();
         let desk = service.outbox.desk(&plugin);
-        loop {
+        let _telling = desk.telling.lock().await;
+        // It may have been unbound and forgotten before this task had its turn; what is written now would stay.
+        while service.is_bound(Hook::Events, &plugin) {
             let began = Self::begin(Arc::clone(&service), plugin.clone(), stop.clone()).await;
             let trouble = match began {
                 Ok(mut dispatcher) => match dispatcher.go_on(&mut bound).await {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::tell::{self, TOLD_NONE};
-use super::{Desk, Mode, lock};
+use super::{Desk, lock};
 use crate::domain::{Event, HostId};
 use crate::hooks::{Hook, HookError, Run};
 use crate::service::Service;
@@ -19,7 +19,6 @@ const PER_READ: u32 = 500;
 
 /// How long to wait for calls of a plugin that is forgotten: a batch of events has 10 s.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
-const LOOKS_AGAIN: Duration = Duration::from_millis(20);
 
 /// Which dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,20 +161,23 @@ impl Service {
 
     /// Forgets everything that is kept for a plugin that is gone: bound again, it begins anew.
     pub async fn forget_outbox(&self, plugin: &str) -> Result<(), OutboxError> {
-        if self.hooks().asked(Hook::Events).any(|binding| binding.plugin.name() == plugin) {
+        if [Hook::Events, Hook::Schedule].into_iter().any(|hook| self.is_bound(hook, plugin)) {
             return Err(OutboxError::StillBound(plugin.to_owned()));
         }
         // Whoever is telling it, or runs a job of it, writes down at the end how far that came.
         let desk = self.outbox.desk(plugin);
-        let told_out = async {
-            while *lock(&desk.mode) != Mode::Stopped {
-                tokio::time::sleep(LOOKS_AGAIN).await;
-            }
-        };
         let busy = |_| OutboxError::Busy(plugin.to_owned());
-        tokio::time::timeout(ENDS_WITHIN, told_out).await.map_err(busy)?;
+        let _told_out = tokio::time::timeout(ENDS_WITHIN, desk.telling.lock()).await.map_err(busy)?;
         let _no_run = tokio::time::timeout(ENDS_WITHIN, self.schedule.no_run(plugin)).await.map_err(busy)?;
-        Ok(self.store.forget_outbox(plugin).await?)
+        self.store.forget_outbox(plugin).await?;
+        *lock(&desk.position) = None;
+        desk.letters.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether a plugin of this name is asked at a hook now.
+    pub(in crate::service) fn is_bound(&self, hook: Hook, plugin: &str) -> bool {
+        self.hooks().asked(hook).any(|binding| binding.plugin.name() == plugin)
     }
 
     async fn some_letters(

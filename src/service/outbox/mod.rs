@@ -80,6 +80,8 @@ pub(super) struct Outbox {
 /// One plugin's.
 #[derive(Debug, Default)]
 struct Desk {
+    /// Held by the dispatcher for as long as it may write: nothing of the plugin is forgotten meanwhile.
+    telling: Arc<tokio::sync::Mutex<()>>,
     /// Held during every call of the hook `events`: a plugin has one at a time.
     calls: tokio::sync::Mutex<()>,
     /// Something changed that the dispatcher should look at.

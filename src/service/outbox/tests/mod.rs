@@ -519,3 +519,29 @@ async fn an_event_that_cannot_be_read_is_lost_alone_live_and_parked_and_after_a_
     site.quiet().await;
     assert_eq!((plugin.told(), site.state().await.lost), (vec![(1, 6)], 1));
 }
+
+#[tokio::test]
+async fn a_plugin_is_forgotten_after_whoever_still_tells_it_and_nobody_tells_it_later() {
+    let plugin = Listener::willing();
+    let mut site = Site::bound(Store::memory(), &plugin);
+    let closed = plugin.gate.write().await;
+    site.start().await;
+    site.host().await;
+    until("the plugin is being told", || !plugin.calls().is_empty()).await;
+    // What operators are shown says nothing about who may write.
+    site.service.outbox.desk("webhook").set_mode(Mode::Stopped);
+    site.service.replace_hooks(hooks(Vec::new()));
+    let forgetting = tokio::spawn({
+        let service = Arc::clone(&site.service);
+        async move { service.forget_outbox("webhook").await }
+    });
+    tokio::task::yield_now().await;
+    drop(closed);
+    forgetting.await.unwrap().unwrap();
+    // A dispatcher that was begun before, and has its turn only now.
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    Dispatcher::run(Arc::clone(&site.service), "webhook".to_owned(), stopped).await;
+    let service = site.stop().await;
+    assert_eq!(service.outbox_state().await.unwrap(), []);
+}
