@@ -348,6 +348,13 @@ impl Store {
         Ok(part)
     }
 
+    /// The commit that forgot a host.
+    #[cfg(test)]
+    pub(super) async fn forgotten_revision(&self, id: HostId) -> Revision {
+        let (_, entries) = self.kv.get(&[keys::forgotten(id)]).await.unwrap();
+        entries.into_iter().flatten().next().unwrap().revision
+    }
+
     /// Damages the record of an event.
     #[cfg(test)]
     pub(crate) async fn damage_event(&self, id: HostId, seq: u64) {

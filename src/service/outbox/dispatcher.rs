@@ -36,6 +36,8 @@ const LONGEST_CALM: Duration = Duration::from_secs(30);
 /// What a plugin may ask for between two attempts.
 const LONGEST_RETRY: Duration = Duration::from_secs(3_600);
 const SHORTEST_RETRY: Duration = Duration::from_millis(100);
+/// An event is not given up for its age alone: the clock may have jumped. A week of hourly attempts is more than that.
+const FEWEST_RETRIES: u32 = 100;
 
 pub(super) struct Dispatcher {
     pub(super) service: Arc<Service>,
@@ -324,7 +326,7 @@ impl Dispatcher {
     async fn failed(&mut self, head: &Event, told: usize, error: HookError) -> Result<Step, Trouble> {
         let now = self.service.clock.now();
         let attempts = self.attempts.1.saturating_add(1);
-        let fate = self.fate(&error, head, 0, now);
+        let fate = self.fate(&error, head, (attempts, 0), now);
         if matches!(fate, Fate::Waits) {
             return Ok(Step::Pause(LOOKS_AGAIN, tell::words(&error)));
         }
@@ -371,14 +373,22 @@ impl Dispatcher {
         self.calm_until = Some(Instant::now() + pause);
     }
 
-    /// What becomes of an event after an error.
-    pub(super) fn fate(&self, error: &HookError, event: &Event, faults: u32, now: Timestamp) -> Fate {
+    /// What becomes of an event after an error, of its newest attempt and with so many faults before it.
+    pub(super) fn fate(
+        &self,
+        error: &HookError,
+        event: &Event,
+        (attempts, faults): (u32, u32),
+        now: Timestamp,
+    ) -> Fate {
         let Pace { most_faults, first_pause, longest_pause, .. } = self.service.outbox.pace;
         match error {
             HookError::Unavailable(_) | HookError::Fatal(_) => Fate::Waits,
             HookError::Invalid(_) => Fate::Dead,
             // A service that is down is no fault of the event, but its timeline does not keep it for ever.
-            HookError::Retry { .. } if now.duration_since(event.at) > UNDELIVERED_FOR => Fate::Dead,
+            HookError::Retry { .. } if now.duration_since(event.at) > UNDELIVERED_FOR && attempts >= FEWEST_RETRIES => {
+                Fate::Dead
+            }
             HookError::Retry { after_ms, .. } => {
                 let pause = Duration::from_millis((*after_ms).into()).clamp(SHORTEST_RETRY, LONGEST_RETRY);
                 Fate::Parked { until: later(now, pause), counts: false }

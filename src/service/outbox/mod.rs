@@ -19,7 +19,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -190,7 +190,7 @@ impl Service {
     }
 
     async fn trim_timelines(&self) {
-        if let Err(error) = self.store.trim(self.clock.now()).await {
+        if let Err(error) = self.store.trim(self.clock.now(), Instant::now()).await {
             tracing::warn!(%error, "old events could not be taken from the timelines");
         }
     }

@@ -134,7 +134,7 @@ impl Dispatcher {
             // Told one by one, only the one at fault suffers.
             self.parking.singly.insert(host, last.seq.saturating_add(1));
         }
-        match self.fate(&error, head, parked.faults, now) {
+        match self.fate(&error, head, (attempts, parked.faults), now) {
             Fate::Waits => return Ok(Step::Pause(LOOKS_AGAIN, words)),
             Fate::Dead if batch.len() == 1 && self.has_room_for_letters() => {
                 let next =

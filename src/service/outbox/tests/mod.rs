@@ -545,3 +545,20 @@ async fn a_plugin_is_forgotten_after_whoever_still_tells_it_and_nobody_tells_it_
     let service = site.stop().await;
     assert_eq!(service.outbox_state().await.unwrap(), []);
 }
+
+#[tokio::test]
+async fn an_old_event_is_tried_more_than_once_before_it_is_given_up_for_its_age() {
+    let plugin = Arc::new(Listener::new(|call, events| {
+        if call.attempt < 4 { Err(HookError::Retry { after_ms: 1, reason: "down".into() }) } else { Ok(count(events)) }
+    }));
+    let mut site = Site::bound(Store::memory(), &plugin);
+    site.start().await;
+    // As after a jump of the clock: everything that happened before it is of last month.
+    let machine = site.host().await;
+    let kind = crate::domain::EventKind::ForeignBoot { from: [10, 0, 0, 9].into() };
+    let long_ago = site.service.now().checked_sub(jiff::SignedDuration::from_hours(30 * 24)).unwrap();
+    let change = crate::domain::note(&machine, kind, Actor::Machine, long_ago);
+    site.service.store.commit(&machine, change).await.unwrap();
+    site.quiet().await;
+    assert_eq!((plugin.told(), site.state().await.dead_letters), (vec![(1, 1), (1, 2)], 0));
+}
