@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ use super::{Desk, Mode, Pace, lock};
 use crate::domain::{Event, HostId};
 use crate::hooks::{self, Binding, Hook, HookError, Hooks, Plugin, Run};
 use crate::service::Service;
+use crate::service::pauses::{later, with_jitter, words};
 use crate::store::{DeadLetter, EventAt, OutboxCursor, Parked, StoreError, StreamError, UNDELIVERED_FOR, Unreadable};
 
 /// Most events of one call.
@@ -282,7 +283,7 @@ impl Dispatcher {
         }
         let admission = match binding.breakers.admit(Hook::Events, Instant::now()) {
             Ok(admission) => admission,
-            Err(open) => return Ok(Step::Pause(LOOKS_AGAIN, tell::words(&open))),
+            Err(open) => return Ok(Step::Pause(LOOKS_AGAIN, words(&open))),
         };
         let Some(result) = self.call(hooks, binding, &batch, self.attempts.1.saturating_add(1)).await else {
             return Ok(Step::Again);
@@ -328,7 +329,7 @@ impl Dispatcher {
         let attempts = self.attempts.1.saturating_add(1);
         let fate = self.fate(&error, head, (attempts, 0), now);
         if matches!(fate, Fate::Waits) {
-            return Ok(Step::Pause(LOOKS_AGAIN, tell::words(&error)));
+            return Ok(Step::Pause(LOOKS_AGAIN, words(&error)));
         }
         self.attempts.1 = attempts;
         if told > 1 {
@@ -341,19 +342,19 @@ impl Dispatcher {
         }
         self.singly = self.singly.saturating_sub(1);
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-        let (host, words) = (head.host, tell::words(&error));
-        tracing::warn!(plugin = self.plugin, %host, seq = head.seq, error = words, "a plugin could not be told of an event");
+        let (host, why) = (head.host, words(&error));
+        tracing::warn!(plugin = self.plugin, %host, seq = head.seq, error = why, "a plugin could not be told of an event");
         let (until, faults) = match fate {
             Fate::Waits => return Ok(Step::Again),
             Fate::Parked { until, counts } => (until, u32::from(counts)),
             Fate::Dead if self.has_room_for_letters() => {
-                self.bury(head, words, attempts, None).await?;
+                self.bury(head, why, attempts, None).await?;
                 drop(self.waiting.pop_front());
                 return Ok(Step::Again);
             }
             Fate::Dead => (self.in_longest_pause(now), 1),
         };
-        let parked = Parked { from_seq: head.seq, attempts, faults, next_at: until, since: now, error: words };
+        let parked = Parked { from_seq: head.seq, attempts, faults, next_at: until, since: now, error: why };
         self.service.store.park(&self.plugin, host, &parked).await?;
         self.parking.park(host, parked);
         self.source.leave_out(host);
@@ -404,7 +405,7 @@ impl Dispatcher {
                     return Fate::Dead;
                 }
                 let pause = first_pause.saturating_mul(1 << faults.min(20)).min(longest_pause);
-                Fate::Parked { until: later(now, with_jitter(pause)), counts: true }
+                Fate::Parked { until: later(now, with_jitter(pause, pause / 4)), counts: true }
             }
         }
     }
@@ -421,7 +422,9 @@ impl Dispatcher {
     }
 
     pub(super) fn in_longest_pause(&self, now: Timestamp) -> Timestamp {
-        later(now, with_jitter(self.service.outbox.pace.longest_pause))
+        let longest = self.service.outbox.pace.longest_pause;
+        // Up to a quarter, so that hosts that failed together are not tried together.
+        later(now, with_jitter(longest, longest / 4))
     }
 
     /// Makes a dead letter of an event, and writes where its host stands then.
@@ -502,15 +505,4 @@ impl Dispatcher {
             Step::Again | Step::Idle(_) => Mode::Following,
         });
     }
-}
-
-/// A moment so much later.
-pub(super) fn later(now: Timestamp, pause: Duration) -> Timestamp {
-    now.saturating_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
-}
-
-/// Up to a quarter longer, so that hosts that failed together are not tried together.
-fn with_jitter(pause: Duration) -> Duration {
-    let quarter_ms = u32::try_from(pause.as_millis() / 4).unwrap_or(u32::MAX);
-    pause + Duration::from_millis(crate::service::jitter((0, quarter_ms)).into())
 }

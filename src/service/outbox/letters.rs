@@ -8,6 +8,7 @@ use super::{Desk, lock};
 use crate::domain::{Event, HostId};
 use crate::hooks::{Hook, HookError, Run};
 use crate::service::Service;
+use crate::service::pauses::words;
 use crate::store::{DeadLetter, StoreError};
 
 /// Letters that one request replays; it says how many are left.
@@ -40,6 +41,8 @@ pub struct Replayed {
     pub failed: u64,
     /// The last letter that was tried, where there are others behind it: ask again from there.
     pub next: Option<(HostId, u64)>,
+    /// Letters that the plugin still has, tried or not.
+    pub left: u64,
     /// Why the newest of them failed.
     pub error: Option<String>,
 }
@@ -113,7 +116,7 @@ impl Service {
                 }
                 Err(error) => {
                     (replayed.failed, failures_in_a_row) = (replayed.failed + 1, failures_in_a_row + 1);
-                    let (error, at) = (tell::words(&error), self.clock.now());
+                    let (error, at) = (words(&error), self.clock.now());
                     replayed.error = Some(error.clone());
                     let attempts = letter.attempts.saturating_add(1);
                     self.store.keep_dead_letter(plugin, &DeadLetter { error, at, attempts, ..letter }).await?;
@@ -125,6 +128,7 @@ impl Service {
                 break;
             }
         }
+        replayed.left = self.store.count_dead_letters(plugin).await?;
         Ok(replayed)
     }
 

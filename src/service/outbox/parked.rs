@@ -10,6 +10,7 @@ use super::dispatcher::{BATCH_BYTES, BATCH_EVENTS, Dispatcher, Fate, LOOKS_AGAIN
 use super::tell::{self, TOLD_NONE};
 use crate::domain::{Event, HostId};
 use crate::hooks::{self, Binding, Hook, HookError, Hooks};
+use crate::service::pauses::words;
 use crate::store::{EventAt, Parked, Revision, TimelinePart};
 
 /// A time further away than this was written by a clock that went wrong.
@@ -113,7 +114,7 @@ impl Dispatcher {
         let is_open = binding.breakers.states(Instant::now()).iter().any(|(hook, _)| *hook == Hook::Events);
         let admission = match binding.breakers.admit(Hook::Events, Instant::now()) {
             Ok(admission) => admission,
-            Err(open) => return Ok(Step::Pause(LOOKS_AGAIN, tell::words(&open))),
+            Err(open) => return Ok(Step::Pause(LOOKS_AGAIN, words(&open))),
         };
         let attempts = parked.attempts.saturating_add(1);
         let Some(result) = self.call(hooks, binding, &batch, attempts).await else { return Ok(Step::Again) };
@@ -129,17 +130,17 @@ impl Dispatcher {
             Ok(_) => HookError::Failed(TOLD_NONE.to_owned()),
             Err(error) => error,
         };
-        let (now, words) = (self.service.clock.now(), tell::words(&error));
+        let (now, why) = (self.service.clock.now(), words(&error));
         if let Some(last) = told.last().filter(|_| batch.len() > 1) {
             // Told one by one, only the one at fault suffers.
             self.parking.singly.insert(host, last.seq.saturating_add(1));
         }
         match self.fate(&error, head, (attempts, parked.faults), now) {
-            Fate::Waits => return Ok(Step::Pause(LOOKS_AGAIN, words)),
+            Fate::Waits => return Ok(Step::Pause(LOOKS_AGAIN, why)),
             Fate::Dead if batch.len() == 1 && self.has_room_for_letters() => {
                 let next =
                     Parked { from_seq: head.seq.saturating_add(1), attempts: 0, faults: 0, next_at: now, ..parked };
-                self.bury(head, words, attempts, Some(&next)).await?;
+                self.bury(head, why, attempts, Some(&next)).await?;
                 self.parking.park(host, next);
                 return Ok(Step::Again);
             }
@@ -154,7 +155,7 @@ impl Dispatcher {
                 parked.faults = parked.faults.saturating_add(u32::from(counts));
             }
         }
-        parked = Parked { from_seq: head.seq, attempts, error: words, ..parked };
+        parked = Parked { from_seq: head.seq, attempts, error: why, ..parked };
         self.service.store.park(&self.plugin, host, &parked).await?;
         self.parking.park(host, parked);
         Ok(Step::Again)
