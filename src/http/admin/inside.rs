@@ -53,6 +53,15 @@ impl LettersQuery {
         place.map(Some).ok_or_else(|| bad("after is <host>-<event>"))
     }
 
+    /// Of which host, after which letter, and how many of them. One is looked for where it stands, not on the first page.
+    fn page(&self) -> Answer<(Option<HostId>, Option<(HostId, u64)>, u32)> {
+        Ok(match self.letters()? {
+            Letters::One(host, event) => (Some(host), event.checked_sub(1).map(|before| (host, before)), 1),
+            Letters::Of(host) => (Some(host), self.after()?, MOST),
+            Letters::All => (None, self.after()?, MOST),
+        })
+    }
+
     fn letters(&self) -> Answer<Letters> {
         let number = |text: &String| text.parse::<u64>().map_err(|_| bad("host and event are numbers"));
         let (host, event) = (self.host.as_ref().map(number).transpose()?, self.event.as_ref().map(number).transpose()?);
@@ -102,13 +111,13 @@ pub(super) async fn letters(
     RawQuery(query): RawQuery,
 ) -> Answer<Json<Vec<LetterView>>> {
     let query = query_document::<LettersQuery>(query.as_deref())?;
-    let (host, event) = match query.letters()? {
-        Letters::One(host, event) => (Some(host), Some(event)),
-        Letters::Of(host) => (Some(host), None),
-        Letters::All => (None, None),
+    let (host, after, most) = query.page()?;
+    let letters = admin.service.dead_letters(&member(&admin, &name)?.name, host, after, most).await?;
+    let one = match query.letters()? {
+        Letters::One(_, event) => Some(event),
+        Letters::Of(_) | Letters::All => None,
     };
-    let letters = admin.service.dead_letters(&member(&admin, &name)?.name, host, query.after()?, MOST).await?;
-    let wanted = letters.into_iter().filter(|letter| event.is_none_or(|event| letter.event.seq == event));
+    let wanted = letters.into_iter().filter(|letter| one.is_none_or(|one| letter.event.seq == one));
     let letters = wanted.map(|letter| LetterView {
         event: view::event(&letter.event),
         error: letter.error,
@@ -127,7 +136,13 @@ pub(super) async fn replay(
     let (which, after) = (query.letters()?, query.after()?);
     let replayed = admin.service.replay_dead_letters(&member(&admin, &name)?.name, which, after).await?;
     let next = replayed.next.map(|(host, seq)| format!("{host}-{seq}"));
-    Ok(Json(ReplayedView { told: replayed.told, failed: replayed.failed, next, error: replayed.error }))
+    Ok(Json(ReplayedView {
+        told: replayed.told,
+        failed: replayed.failed,
+        next,
+        left: replayed.left,
+        error: replayed.error,
+    }))
 }
 
 pub(super) async fn drop_letters(
@@ -178,4 +193,18 @@ pub(super) async fn value(State(admin): Shared, Path((name, key)): Path<(String,
 
 fn plugin(admin: &Admin, name: &str) -> Answer<PluginName> {
     member(admin, name)?.name.parse().map_err(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_letter_is_found_however_many_stand_before_it() {
+        let query = |text| query_document::<LettersQuery>(Some(text)).unwrap().page().unwrap();
+        let host = HostId::new(7);
+        assert_eq!(query("host=7&event=900"), (Some(host), Some((host, 899)), 1));
+        assert_eq!(query("host=7&after=7-500"), (Some(host), Some((host, 500)), MOST));
+        assert_eq!(query("after=9-3"), (None, Some((HostId::new(9), 3)), MOST));
+    }
 }
