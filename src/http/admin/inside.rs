@@ -20,6 +20,8 @@ use super::{Admin, Shared, view};
 const MOST: u32 = 500;
 
 type Answer<T> = Result<T, Refusal>;
+/// Host and number of an event.
+type Place = (HostId, u64);
 
 /// All of a plugin's letters; those of one host; or one of them.
 #[derive(Debug, Default, Deserialize)]
@@ -46,7 +48,7 @@ struct LogsQuery {
 }
 
 impl LettersQuery {
-    fn after(&self) -> Answer<Option<(HostId, u64)>> {
+    fn after(&self) -> Answer<Option<Place>> {
         let Some(text) = &self.after else { return Ok(None) };
         let place =
             text.split_once('-').and_then(|(host, seq)| Some((HostId::new(host.parse().ok()?), seq.parse().ok()?)));
@@ -54,7 +56,7 @@ impl LettersQuery {
     }
 
     /// Of which host, after which letter, and how many of them. One is looked for where it stands, not on the first page.
-    fn page(&self) -> Answer<(Option<HostId>, Option<(HostId, u64)>, u32)> {
+    fn page(&self) -> Answer<(Option<HostId>, Option<Place>, u32)> {
         Ok(match self.letters()? {
             Letters::One(host, event) => (Some(host), event.checked_sub(1).map(|before| (host, before)), 1),
             Letters::Of(host) => (Some(host), self.after()?, MOST),
