@@ -16,6 +16,7 @@ mod hosts;
 mod images;
 mod notes;
 mod outbox;
+mod pauses;
 mod plan;
 mod plugins;
 mod progress;
