@@ -174,7 +174,7 @@ pub(super) fn lock(images: &Path) -> Result<File, ImportError> {
     }
 }
 
-fn store_manifest(staging: &TempDir, manifest: &Manifest) -> Result<(), ImportError> {
+pub(super) fn store_manifest(staging: &TempDir, manifest: &Manifest) -> Result<(), ImportError> {
     let text = manifest.to_toml().map_err(ImportError::Manifest)?;
     // What the catalogue will refuse must not be published.
     Manifest::parse(&text).map_err(ImportError::BadManifest)?;
@@ -188,7 +188,7 @@ fn store_manifest(staging: &TempDir, manifest: &Manifest) -> Result<(), ImportEr
 }
 
 /// An archive on its way into its folder.
-struct Incoming<'a> {
+pub(super) struct Incoming<'a> {
     folder: &'a Path,
     files: BTreeMap<FileName, FileRecord>,
     links: BTreeMap<FileName, FileName>,
@@ -197,11 +197,11 @@ struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    fn new(folder: &'a Path) -> Self {
+    pub(super) fn new(folder: &'a Path) -> Self {
         Self { folder, files: BTreeMap::new(), links: BTreeMap::new(), checksums: BTreeMap::new(), raw_sums: None }
     }
 
-    fn take(&mut self, name: FileName, member: Member<'_>) -> Result<(), ImportError> {
+    pub(super) fn take(&mut self, name: FileName, member: Member<'_>) -> Result<(), ImportError> {
         match member {
             // Its target may still come.
             Member::Link(target) => {
@@ -276,8 +276,18 @@ impl<'a> Incoming<'a> {
     }
 
     /// The archive has ended: what kind is it, is it whole, and what does it boot?
-    fn finish(mut self) -> Result<(Manifest, Vec<String>), ImportError> {
+    pub(super) fn finish(mut self) -> Result<(Manifest, Vec<String>), ImportError> {
         self.materialise_links()?;
+        self.finish_kiwi()
+    }
+
+    /// The same, of what is no KIWI archive: the files as they were stored.
+    pub(super) fn finish_plain(mut self) -> Result<Vec<FileRecord>, ImportError> {
+        self.materialise_links()?;
+        Ok(self.files.into_values().collect())
+    }
+
+    fn finish_kiwi(self) -> Result<(Manifest, Vec<String>), ImportError> {
         let layout = Layout::recognise(&self.files.keys().cloned().collect())?;
         for file in &layout.checksums {
             self.check_sum(file)?;

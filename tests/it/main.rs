@@ -18,6 +18,7 @@ mod crash;
 mod doubt;
 mod hostile;
 mod layers;
+mod migrate;
 mod people;
 mod plane;
 mod plugins;
