@@ -69,7 +69,10 @@ pub fn import_folder(
         return Err(ImportError::Exists(request.name.clone()));
     }
     let staging = tempfile::Builder::new().prefix(PREFIX).tempdir_in(images)?;
-    let mut incoming = Incoming::new(staging.path());
+    let mut incoming = match &request.kind {
+        FolderKind::Kiwi => Incoming::new(staging.path()),
+        FolderKind::Linux { .. } => Incoming::plain(staging.path()),
+    };
     for (name, entry) in members(from)? {
         match entry {
             Entry::Link(target) => incoming.take(name, super::archive::Member::Link(target))?,

@@ -194,11 +194,19 @@ pub(super) struct Incoming<'a> {
     links: BTreeMap<FileName, FileName>,
     checksums: BTreeMap<FileName, Checksum>,
     raw_sums: Option<RawSums>,
+    /// Whether names mean what they mean to KIWI.
+    is_kiwi: bool,
 }
 
 impl<'a> Incoming<'a> {
     pub(super) fn new(folder: &'a Path) -> Self {
-        Self { folder, files: BTreeMap::new(), links: BTreeMap::new(), checksums: BTreeMap::new(), raw_sums: None }
+        let (files, links, checksums) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { folder, files, links, checksums, raw_sums: None, is_kiwi: true }
+    }
+
+    /// The same, of files whose names mean nothing in particular.
+    pub(super) fn plain(folder: &'a Path) -> Self {
+        Self { is_kiwi: false, ..Self::new(folder) }
     }
 
     pub(super) fn take(&mut self, name: FileName, member: Member<'_>) -> Result<(), ImportError> {
@@ -210,7 +218,7 @@ impl<'a> Incoming<'a> {
             Member::File(size_bytes, bytes) => {
                 let record = self.store(&name, size_bytes, bytes)?;
                 self.files.insert(name.clone(), record);
-                if checksum_algorithm(&name).is_some() {
+                if self.is_kiwi && checksum_algorithm(&name).is_some() {
                     let checksum = Checksum::parse(&name, &self.read_text(&name)?)?;
                     self.checksums.insert(name, checksum);
                 }
@@ -221,7 +229,7 @@ impl<'a> Incoming<'a> {
 
     fn store(&mut self, name: &FileName, size_bytes: u64, bytes: &mut dyn Read) -> Result<FileRecord, ImportError> {
         self.check_space(name, size_bytes)?;
-        let mut check = match is_payload(name) {
+        let mut check = match self.is_kiwi && is_payload(name) {
             true if self.raw_sums.is_none() => Some(self.start_check(name)?),
             true | false => None,
         };

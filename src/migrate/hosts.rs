@@ -289,7 +289,17 @@ mod tests {
         ];
         let read = parse(entries);
         assert_eq!(read.hosts.len(), 1);
-        insta::assert_snapshot!(read.impossible.join("\n"), @"");
+        insta::assert_snapshot!(read.impossible.join("\n"), @r#"
+        entry 2 is no host
+        entry 3 has no usable id: a number from 1 on, not "2"
+        entry 4 has no usable id: a number from 1 on, not -1
+        host 1 is there twice: the second one is impossible
+        host 3: its serial is no text: 7
+        host 4: nothing identifies it: neither serial number nor UUID nor MAC can be used
+        host 5: its metadata is no object: [1]
+        host 6: its state: "a b" is no state name: letters, digits, `.`, `_` and `-`, beginning with a letter or digit, 64 at most
+        host 9 is the same machine as host 1
+        "#);
     }
 
     #[test]
@@ -304,6 +314,11 @@ mod tests {
         let host = read.hosts.first().unwrap();
         assert_eq!((host.hostname.clone(), host.identity.macs.len(), host.seen), (None, 1, false));
         assert_eq!(host.metadata.as_map().get("a.b"), Some(&json!("it's \"x\"")));
-        insta::assert_snapshot!(read.notes.join("\n"), @"");
+        insta::assert_snapshot!(read.notes.join("\n"), @r#"
+        host 7: "web_1" is no host name: letters, digits, `-` and `.` are expected, 253 characters at most; it is kept as metadata original_hostname
+        host 7: what is in rack is not taken
+        host 7: the UUID "00000000-0000-0000-0000-000000000000" is left out: a filler, not a value of this machine
+        host 7: the MAC "nonsense" is left out: not of the right form
+        "#);
     }
 }

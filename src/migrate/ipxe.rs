@@ -154,7 +154,7 @@ fn exits(line: &str) -> String {
     if words.first().is_none_or(|first| first.starts_with('#') || *first == "echo") {
         return line.to_owned();
     }
-    let joins = |word: Option<&&str>| word.is_none_or(|word| matches!(*word, "||" | "&&"));
+    let joins = |word: Option<&&str>| word.is_none_or(|word| matches!(*word, "||" | "&&") || word.starts_with('#'));
     let mut out: Vec<&str> = Vec::new();
     let mut at = 0;
     while let Some(word) = words.get(at) {

@@ -36,7 +36,10 @@ pub(super) fn translate(text: &str, from: &str) -> Translated {
     let body = Reader::default().script(body, &mut names, &mut notes);
     let mut out = format!("{{{{!-- Translated from KIWIspray's {from}. --}}}}\n{}\n", plain(shebang));
     if !names.0.is_empty() {
-        out.push_str("# What KIWIspray put into this script in place of @…@.\n");
+        out.push_str(
+            "# What KIWIspray put into this script in place of @…@. Each is one word, whatever is in it: where several\n\
+             # words are meant, take the quotes away.\n",
+        );
         names.assignments(&mut out);
     }
     out.push_str(&body);
@@ -152,22 +155,21 @@ impl Reader {
         let mut out = String::with_capacity(text.len());
         let mut lines = text.split_inclusive('\n').enumerate();
         while let Some((number, line)) = lines.next() {
-            // Where a quoted here-document holds values, its delimiter must not be quoted any more.
             let begun = out.len();
             self.line(line, names, &mut out);
             for document in std::mem::take(&mut self.awaited) {
                 let mut body = Vec::new();
                 for (_, line) in lines.by_ref() {
                     body.push(line);
-                    let bare = line.trim_end_matches(['\n', '\r']);
-                    if document.delimiter == if document.strips_tabs { bare.trim_start_matches('\t') } else { bare } {
+                    if document.ends_with(line) {
                         break;
                     }
                 }
                 let has_values = body.iter().any(|line| !all_in(line).is_empty());
                 if document.is_quoted && has_values {
-                    let tail = out.split_off(begun);
-                    out.push_str(&unquoted(&tail, &document.delimiter));
+                    // Nothing is put into what a quoted here-document holds.
+                    let announced = unquoted(&out.split_off(begun), &document);
+                    out.push_str(&announced);
                     notes.push(format!(
                         "line {}: the here-document {} was quoted and holds values: its $, ` and \\ are escaped now",
                         number + 2,
@@ -175,18 +177,7 @@ impl Reader {
                     ));
                 }
                 for line in body {
-                    for piece in pieces(line) {
-                        match piece {
-                            Piece::Text(text) if document.is_quoted && has_values => {
-                                let text = text.replace('\\', "\\\\").replace('$', "\\$").replace('`', "\\`");
-                                out.push_str(&plain(&text));
-                            }
-                            Piece::Text(text) => out.push_str(&plain(text)),
-                            Piece::Value(value) => {
-                                let _ = write!(out, "${{{}}}", names.of(&value));
-                            }
-                        }
-                    }
+                    body_line(line, &document, document.is_quoted && has_values, names, &mut out);
                 }
             }
         }
@@ -196,6 +187,8 @@ impl Reader {
     fn line(&mut self, line: &str, names: &mut Names, out: &mut String) {
         let mut before = '\n';
         let mut in_comment = false;
+        // What is gone through word by word is meant to be several.
+        let is_list = line.trim_start().starts_with("for ");
         for piece in pieces(line) {
             match piece {
                 Piece::Value(value) if in_comment => out.push_str(&value.original()),
@@ -208,7 +201,11 @@ impl Reader {
                     if before == '\\' && out.ends_with('\\') {
                         out.pop();
                     }
-                    let _ = write!(out, "${{{}}}", names.of(&value));
+                    let is_code = matches!(self.frames.last(), None | Some(Frame::Parenthesis));
+                    let _ = match (is_code, is_list || value == Placeholder::Macs) {
+                        (true, false) => write!(out, "\"${{{}}}\"", names.of(&value)),
+                        (false, _) | (true, true) => write!(out, "${{{}}}", names.of(&value)),
+                    };
                     before = 'v';
                 }
                 Piece::Text(text) if in_comment => out.push_str(&plain(text)),
@@ -311,11 +308,46 @@ impl Reader {
     }
 }
 
+impl Awaited {
+    fn ends_with(&self, line: &str) -> bool {
+        let bare = line.trim_end_matches(['\n', '\r']);
+        self.delimiter == if self.strips_tabs { bare.trim_start_matches('\t') } else { bare }
+    }
+
+    /// A delimiter that needs no quotes.
+    fn unquoted(&self) -> &str {
+        let is_plain = self.delimiter.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if is_plain { &self.delimiter } else { "end_of_here_document" }
+    }
+}
+
+/// A line of a here-document, with shell variables in place of values.
+fn body_line(line: &str, document: &Awaited, escapes: bool, names: &mut Names, out: &mut String) {
+    if escapes && document.ends_with(line) {
+        out.push_str(&line.replace(&document.delimiter, document.unquoted()));
+        return;
+    }
+    for piece in pieces(line) {
+        match piece {
+            Piece::Text(text) if escapes => {
+                let text = text.replace('\\', "\\\\").replace('$', "\\$").replace('`', "\\`");
+                out.push_str(&plain(&text));
+            }
+            Piece::Text(text) => out.push_str(&plain(text)),
+            Piece::Value(value) => {
+                // Writing to a string cannot fail.
+                let _ = write!(out, "${{{}}}", names.of(&value));
+            }
+        }
+    }
+}
+
 /// The line that announces a here-document, with its delimiter unquoted.
-fn unquoted(line: &str, delimiter: &str) -> String {
+fn unquoted(line: &str, document: &Awaited) -> String {
+    let delimiter = &document.delimiter;
     let quoted = [format!("'{delimiter}'"), format!("\"{delimiter}\""), format!("\\{delimiter}")];
     match quoted.iter().find(|quoted| line.contains(quoted.as_str())) {
-        Some(quoted) => line.replacen(quoted.as_str(), delimiter, 1),
+        Some(quoted) => line.replacen(quoted.as_str(), document.unquoted(), 1),
         None => line.to_owned(),
     }
 }

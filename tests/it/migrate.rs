@@ -81,6 +81,7 @@ impl Original {
             original.file(&format!("images/{live}/linux"), "kernel");
             original.file(&format!("images/{live}/initrd"), "initrd");
             original.file(&format!("images/{live}/live.iso"), "iso");
+            original.file(&format!("images/{live}/live.md5"), "no checksum of KIWI");
             let script = "#!ipxe\nset S http://@SERVER_IP@:@SERVER_PORT@/images/@state@\n\
                 kernel ${S}/linux initrd=initrd root=live:${S}/live.iso quiet || goto error\ninitrd ${S}/initrd\nboot\n\
                 :error\nreboot\n";
@@ -235,7 +236,11 @@ fn hosts_boot(server: &Server) {
     assert_eq!(four.argument("rd.kiwi.oem.installdevice"), "/dev/sdb");
     assert!(four.cmdline().contains(&"net.ifnames=0") && !four.cmdline().contains(&"other=1"), "{}", four.script);
     let script = server.get(four.post_install()).expect(200);
-    assert!(script.text().contains("ks_id='4'") && script.text().contains("echo ours ${ks_id}"), "{}", script.text());
+    assert!(
+        script.text().contains("ks_id='4'") && script.text().contains("echo ours \"${ks_id}\""),
+        "{}",
+        script.text()
+    );
 
     let five = Machine::new(5).boots(server);
     assert!(five.script.contains(&format!("/b/{}/live.iso", five.bootid())), "{}", five.script);
@@ -278,12 +283,10 @@ fn a_translated_post_install_script_does_what_the_original_did() {
     assert_eq!(said("quoted"), format!("$HOME `id` {motd}\n"));
     assert_eq!(said("single"), format!("single {motd}\n"));
     assert!(!folder.path().join("absent").exists());
-    server.get(
-        said("finish")
-            .trim()
-            .strip_prefix("http://kiwispray")
-            .map_or_else(|| panic!("{}", said("finish")), |path| path),
-    );
+    let finish = said("finish");
+    let path = finish.trim().strip_prefix(&format!("http://{}", server.address)).unwrap_or_else(|| panic!("{finish}"));
+    server.get(path).expect(200);
+    assert_eq!(server.states(3), "finished");
 }
 
 #[test]
