@@ -52,13 +52,12 @@ const LONGEST_KEY: usize = 128;
 impl Placeholder {
     /// As the original wrote it.
     pub(super) fn original(&self) -> String {
-        match self {
-            Self::Base => BASE.to_owned(),
-            Self::Metadata(key) => format!("@metadata.{key}@"),
-            other => {
-                NAMES.iter().find(|(_, known)| known == other).map(|(name, _)| format!("@{name}@")).unwrap_or_default()
-            }
+        if let Self::Metadata(key) = self {
+            return format!("@metadata.{key}@");
         }
+        let name = NAMES.iter().find(|(_, known)| known == self).map(|(name, _)| format!("@{name}@"));
+        // The only one without a name of its own.
+        name.unwrap_or_else(|| BASE.to_owned())
     }
 }
 

@@ -65,7 +65,14 @@ impl Names {
                 let word = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
                 format!("ks_metadata_{}", key.chars().map(word).collect::<String>())
             }
-            other => format!("ks_{}", other.original().trim_matches('@').to_ascii_lowercase()),
+            Placeholder::Id
+            | Placeholder::Hostname
+            | Placeholder::State
+            | Placeholder::Macs
+            | Placeholder::Serial
+            | Placeholder::Uuid
+            | Placeholder::BootId
+            | Placeholder::HostData => format!("ks_{}", value.original().trim_matches('@').to_ascii_lowercase()),
         };
         // `a.b` and `a_b` are two keys.
         let mut name = base.clone();
@@ -230,11 +237,7 @@ impl Reader {
             let frame = self.frames.last().copied();
             let in_double = frame == Some(Frame::Double);
             match c {
-                '\\' => {
-                    if rest.next().is_some() {
-                        *before = 'x';
-                    }
-                }
+                '\\' if rest.next().is_some() => *before = 'x',
                 '"' if in_double => self.pop(),
                 '"' => self.frames.push(Frame::Double),
                 '$' if tail.starts_with("$((") => {
