@@ -76,6 +76,8 @@ pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     let about = admin::About {
         listen: vec![address.to_string()],
         data_dir: config.data_dir.clone(),
+        templates_dir: config.templates_dir.clone(),
+        config_dir: config.config_dir.clone(),
         started_at: service.now(),
         base: base_url(&config, address),
     };

@@ -4,7 +4,7 @@
 //! The modules in reading order: `domain` is the whole of the rules, pure and synchronous; `store` keeps them, `render`
 //! and `images` turn decisions into scripts and files; `hooks` is what the core asks plugins; `service` puts these
 //! together into use cases; `http`, `plugin_host` and `dnsmasq` are adapters; `roster` keeps the bound plugins; `app` builds the world; `cli` talks to it; `workbench` is for
-//! authors of plugins.
+//! authors of plugins; `migrate` reads the original KIWIspray.
 pub mod app;
 pub mod cli;
 pub mod config;
@@ -13,6 +13,7 @@ pub mod domain;
 pub mod hooks;
 pub mod http;
 pub mod images;
+pub mod migrate;
 pub mod plugin_host;
 pub mod render;
 pub mod roster;

@@ -11,6 +11,7 @@ mod dnsmasq;
 mod error;
 mod host;
 mod image;
+mod migrate;
 mod plugin;
 #[cfg(test)]
 mod samples;
@@ -83,6 +84,8 @@ enum Command {
     /// Print what dnsmasq needs to know
     #[command(subcommand)]
     Dnsmasq(dnsmasq::DnsmasqCommand),
+    /// Take over an installation of the original KIWIspray
+    Migrate(migrate::Migrate),
     /// Print a shell's completion script
     Completions(completions::Completions),
 }
@@ -133,6 +136,7 @@ fn run(context: &Context, command: Command) -> Result {
         Command::Image(command) => wait_for(command.run(context)),
         Command::Plugin(command) => wait_for(command.run(context)),
         Command::Dnsmasq(command) => command.run(context),
+        Command::Migrate(migrate) => wait_for(migrate.run(context)),
         Command::Completions(completions) => completions.run(context, &mut Cli::command()),
     }
 }
@@ -211,6 +215,7 @@ mod tests {
             &["plugin", "run"],
             &["plugin", "kv"],
             &["dnsmasq", "config"],
+            &["migrate"],
         ];
         let helps = paths.map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path)));
         insta::assert_snapshot!(helps.join("\n"));

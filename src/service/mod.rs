@@ -44,8 +44,8 @@ pub use clock::{Clock, SystemClock};
 pub use explain::{Decision, Explanation};
 pub use files::{BootFile, FileRefused, PostInstallRefused, Wanted};
 pub use hosts::{
-    Act, Acted, Condition, ConditionError, Erased, HostsError, Preview, Selection, Selector, SelectorError, Terms,
-    sentence,
+    Act, Acted, Condition, ConditionError, Erased, HostsError, Newcomer, Preview, Selection, Selector, SelectorError,
+    Taken, Terms, sentence,
 };
 pub use images::RemoveRefused;
 pub use outbox::{Letters, Mode, OutboxError, OutboxState, ParkedHost, Replayed};

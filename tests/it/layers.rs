@@ -18,6 +18,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("plugin_host", &["hooks"]),
     // Runs plugins for their authors, without a server.
     ("workbench", &["config", "hooks", "plugin_host"]),
+    // Reads the original's folders in the words of ours; hosts go to the server as everybody's do.
+    ("migrate", &["domain", "images", "render"]),
     ("dnsmasq", &[]),
     // Bindings of plugins are written in the words of the hooks.
     ("config", &["dnsmasq", "hooks", "images", "render"]),
@@ -25,7 +27,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("roster", &["config", "hooks", "plugin_host", "service"]),
     ("telemetry", &[]),
     // A client of the admin plane: it knows wire types, never the store. `serve` and `dnsmasq config` run in this process.
-    ("cli", &["app", "config", "dnsmasq", "render", "telemetry", "wire", "workbench"]),
+    ("cli", &["app", "config", "dnsmasq", "migrate", "render", "telemetry", "wire", "workbench"]),
 ];
 
 /// Packages that only one module may name, as its narrow place in the program.

@@ -18,6 +18,7 @@ mod crash;
 mod doubt;
 mod hostile;
 mod layers;
+mod migrate;
 mod operators;
 mod people;
 mod plane;

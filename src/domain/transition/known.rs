@@ -50,6 +50,13 @@ pub fn register(id: HostId, registration: Registration, actor: Actor, now: Times
     draft.done()
 }
 
+/// A host that another server knew, under the number that it had there. `seen` says whether a machine ever booted as it.
+pub fn take_over(id: HostId, registration: Registration, seen: bool, actor: Actor, now: Timestamp) -> Change {
+    let mut change = register(id, registration, actor, now);
+    change.host.seen = seen;
+    change
+}
+
 /// What a strongly recognised machine showed that was unknown or has changed; none when that is nothing.
 pub fn learn(host: &Host, facts: &Facts, now: Timestamp) -> Option<Change> {
     let known = &host.identity;

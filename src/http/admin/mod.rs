@@ -8,6 +8,7 @@ mod events;
 mod hosts;
 mod images;
 mod inside;
+mod migration;
 mod parse;
 mod peer;
 mod plugins;
@@ -48,6 +49,10 @@ pub struct About {
     pub listen: Vec<String>,
     /// The data directory.
     pub data_dir: PathBuf,
+    /// The site's own templates.
+    pub templates_dir: PathBuf,
+    /// The folder of the configuration file and of `conf.d`.
+    pub config_dir: PathBuf,
     /// When the server started.
     pub started_at: Timestamp,
     /// The URL for scripts that are only shown, if the configuration names none.
@@ -75,6 +80,7 @@ pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shut
         .route("/hosts/{host}/events", get(events::timeline))
         .route("/hosts/{host}/explain", get(status::explain))
         .route("/hosts/{host}/plan", get(status::plan))
+        .route("/migration/hosts", post(migration::take))
         .route("/images", get(images::list))
         .route("/images/{name}", get(images::show).put(images::import).delete(images::remove))
         .route("/plugins", get(plugins::list))

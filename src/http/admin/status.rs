@@ -18,6 +18,8 @@ pub(super) async fn status(State(admin): Shared) -> Json<StatusView> {
         listen: about.listen.clone(),
         data_dir: about.data_dir.display().to_string(),
         images_dir: service.catalogue.root().display().to_string(),
+        templates_dir: about.templates_dir.display().to_string(),
+        config_dir: about.config_dir.display().to_string(),
         started_at: about.started_at,
         plugins: plugins(&members),
         not_ready: not_ready(service, &members),

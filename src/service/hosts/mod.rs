@@ -8,6 +8,7 @@ mod error;
 mod preview;
 mod select;
 mod sentence;
+mod take;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ pub use error::HostsError;
 pub use preview::Preview;
 pub use select::{Condition, ConditionError, Selection, Selector, SelectorError};
 pub use sentence::sentence;
+pub use take::{Newcomer, Taken};
 
 use jiff::Timestamp;
 
