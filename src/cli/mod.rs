@@ -6,8 +6,10 @@
 mod act;
 mod client;
 mod completions;
+mod config;
 mod deploy;
 mod dnsmasq;
+mod doctor;
 mod error;
 mod host;
 mod image;
@@ -19,6 +21,7 @@ mod serve;
 mod server;
 mod stream;
 mod table;
+mod template;
 mod undo;
 mod words;
 
@@ -80,6 +83,14 @@ enum Command {
     /// Make, test, install and operate plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Show, explain and check templates
+    #[command(subcommand)]
+    Template(template::TemplateCommand),
+    /// Check the configuration, or let the server read it again
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Find out what goes wrong, and what to do about it
+    Doctor(Box<doctor::Doctor>),
     /// Print what dnsmasq needs to know
     #[command(subcommand)]
     Dnsmasq(dnsmasq::DnsmasqCommand),
@@ -132,6 +143,9 @@ fn run(context: &Context, command: Command) -> Result {
         Command::Host(command) => wait_for(command.run(context)),
         Command::Image(command) => wait_for(command.run(context)),
         Command::Plugin(command) => wait_for(command.run(context)),
+        Command::Template(command) => command.run(context),
+        Command::Config(command) => wait_for(command.run(context)),
+        Command::Doctor(doctor) => wait_for(doctor.run(context)),
         Command::Dnsmasq(command) => command.run(context),
         Command::Completions(completions) => completions.run(context, &mut Cli::command()),
     }
@@ -169,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 40] = [
+        let paths: [&[&str]; 46] = [
             &[],
             &["deploy"],
             &["host"],
@@ -209,6 +223,12 @@ mod tests {
             &["plugin", "dead-letters", "replay"],
             &["plugin", "run"],
             &["plugin", "kv"],
+            &["template"],
+            &["template", "list"],
+            &["template", "check"],
+            &["config"],
+            &["config", "check"],
+            &["doctor"],
             &["dnsmasq", "config"],
         ];
         let helps = paths.map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path)));

@@ -8,6 +8,7 @@
 //! in words.
 mod install;
 mod library;
+mod look;
 mod reach;
 mod slot;
 
@@ -27,6 +28,8 @@ use crate::config::{Config, DEFAULT_PLUGIN, Digest, PluginBinding, PluginGrant, 
 use crate::hooks::{Binding, Hooks, OnError, PluginStatus, Selector, StatesFilter};
 use crate::plugin_host::PluginHost;
 use crate::service::{Installation, Installed, Member, Reload, Reloaded, RosterError, Service};
+
+pub use look::{Looked, Outcome, look};
 
 use library::Library;
 use slot::{Slot, Workshop};
