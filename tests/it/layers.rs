@@ -26,7 +26,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // Looks at what a server would meet, so it asks those whom the server would ask.
     ("doctor", &["config", "dnsmasq", "hooks", "images", "plugin_host", "render", "roster", "service"]),
     ("telemetry", &[]),
-    // A client of the admin plane: it knows wire types, never the store. `serve` and `dnsmasq config` run in this process.
+    // A client of the admin plane: it knows wire types, never the store. `serve` and what works on folders run in this process.
     ("cli", &["app", "config", "dnsmasq", "doctor", "render", "telemetry", "wire", "workbench"]),
 ];
 
