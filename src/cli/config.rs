@@ -26,8 +26,8 @@ pub(crate) enum ConfigCommand {
 /// Checks files, folders, templates, images and plugins as a server with the same flags would.
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Configuration file; otherwise as `serve` finds it
-    #[arg(value_name = "FILE", conflicts_with = "config")]
+    /// Configuration file, before the one of --config; otherwise as `serve` finds it
+    #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
     serve: ServeArgs,

@@ -16,6 +16,12 @@ pub(super) fn judge(seen: &Result<Vec<SeenServer>, String>, wish: Wish, interfac
         Ok(seen) => seen,
         Err(why) => return vec![Finding::warn(CHECK, name, why, "run `kiwispray doctor` as root")],
     };
+    // A server that runs already has a dnsmasq of its own, which is no other server.
+    let (own, seen): (Vec<SeenServer>, Vec<SeenServer>) =
+        seen.iter().partition(|server| server.address == interface.address());
+    if seen.is_empty() && !own.is_empty() {
+        return vec![Finding::ok(CHECK, name, "this machine answers, and no other")];
+    }
     let servers: Vec<String> = seen.iter().map(|server| server.address.to_string()).collect();
     let answers = match servers.as_slice() {
         [] => "no DHCP server answers".to_owned(),
@@ -26,7 +32,7 @@ pub(super) fn judge(seen: &Result<Vec<SeenServer>, String>, wish: Wish, interfac
         let remedy = "leave one of them: machines take the address of whoever is faster";
         return vec![Finding::warn(CHECK, name, answers, remedy)];
     }
-    vec![match decide(wish, interface, seen) {
+    vec![match decide(wish, interface, &seen) {
         Ok(decision) => match decision.warning {
             None => Finding::ok(CHECK, name, answers),
             Some(warning) => Finding::warn(CHECK, name, answers, warning.to_string()),
@@ -54,6 +60,8 @@ mod tests {
         assert_eq!(verdict(&[server(9)], range()), Verdict::Warn);
         assert_eq!(verdict(&[], Wish::Proxy), Verdict::Warn);
         assert_eq!(verdict(&[server(8), server(9)], Wish::Unstated), Verdict::Warn);
+        assert_eq!(verdict(&[server(1)], range()), Verdict::Ok, "its own dnsmasq");
+        assert_eq!(verdict(&[server(1), server(9)], range()), Verdict::Warn);
         let refused = judge(&Ok(Vec::new()), Wish::Unstated, &interface).remove(0);
         assert_eq!(refused.verdict, Verdict::Fail);
         assert!(refused.remedy.unwrap().contains("--dhcp-range 192.168.42.100,192.168.42.199"));

@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 use super::Finding;
 
 const CHECK: &str = "firewall";
-const PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
 
 /// What one of the tools said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub(super) fn look() -> Facts {
 }
 
 fn rules(tool: &str, arguments: &[&str]) -> Rules {
-    match Command::new(tool).args(arguments).env("PATH", PATH).stdin(Stdio::null()).output() {
+    match Command::new(tool).args(arguments).env("PATH", super::PATH).stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => Rules::Text(String::from_utf8_lossy(&output.stdout).into_owned()),
         Ok(_) => Rules::NotAllowed,
         Err(_) => Rules::NoTool,

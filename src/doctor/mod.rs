@@ -30,6 +30,9 @@ use crate::service::{PluginCore, Shelf};
 
 pub use finding::{Finding, Verdict, worst};
 
+/// Where tools of the administrator are, whatever the caller's own path is.
+const PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";
+
 /// What is not in the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances {

@@ -1,6 +1,7 @@
 //! The interface that machines boot on: there, connected, and with an address that reaches this server.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Command;
 
 use super::Finding;
 use crate::dnsmasq::Interface;
@@ -19,11 +20,20 @@ pub(super) struct Facts {
 pub(super) fn look(name: &str) -> Facts {
     let interface = Interface::find(name).map_err(|error| error.to_string());
     // The name was checked to be one, if there is an interface.
-    let state = interface
-        .as_ref()
-        .ok()
-        .and_then(|interface| std::fs::read_to_string(format!("/sys/class/net/{}/operstate", interface.name())).ok());
-    Facts { name: name.to_owned(), interface, state: state.map(|state| state.trim().to_owned()) }
+    let state = interface.as_ref().ok().and_then(|interface| state(interface.name()));
+    Facts { name: name.to_owned(), interface, state }
+}
+
+/// Asks `ip`, as /sys shows the network of whoever mounted it, which in a container is another one.
+fn state(name: &str) -> Option<String> {
+    let answer =
+        Command::new("ip").args(["-json", "link", "show", "dev", name]).env("PATH", super::PATH).output().ok()?;
+    state_in(&answer.stdout)
+}
+
+fn state_in(json: &[u8]) -> Option<String> {
+    let links: serde_json::Value = serde_json::from_slice(json).ok()?;
+    Some(links.get(0)?.get("operstate")?.as_str()?.to_lowercase())
 }
 
 pub(super) fn judge(facts: &Facts, listen: SocketAddr, public_url: Option<&BaseUrl>) -> Vec<Finding> {
@@ -94,6 +104,12 @@ mod tests {
     fn verdicts(facts: &Facts, listen: &str, url: Option<&str>) -> Vec<Verdict> {
         let url = url.map(|url| url.parse::<BaseUrl>().unwrap());
         judge(facts, listen.parse().unwrap(), url.as_ref()).iter().map(|finding| finding.verdict).collect()
+    }
+
+    #[test]
+    fn the_state_is_read_from_what_ip_prints() {
+        assert_eq!(state_in(br#"[{"ifname":"br0","operstate":"LOWERLAYERDOWN"}]"#).as_deref(), Some("lowerlayerdown"));
+        assert_eq!(state_in(b"nonsense"), None);
     }
 
     #[test]

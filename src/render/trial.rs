@@ -61,18 +61,36 @@ impl Renderer {
 
 /// Puts a value where a template looks for one, if it is a place that only the site fills.
 fn invent(data: &mut Value, path: &str) -> bool {
-    let is_sites = ["host.metadata.", "vars."].iter().any(|root| path.starts_with(root));
-    let Some((parent, key)) = path.rsplit_once('.').filter(|_| is_sites) else { return false };
-    let bare = |part: &str| part.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let parts = parts(path);
+    let words: Vec<&str> = parts.iter().map(String::as_str).collect();
+    if !matches!(words.as_slice(), ["host", "metadata", _, ..] | ["vars", _, ..]) {
+        return false;
+    }
+    let Some((key, parents)) = words.split_last() else { return false };
     let mut place = data;
-    for part in parent.split('.').map(bare) {
+    for part in parents {
         let Value::Object(object) = place else { return false };
-        place = object.entry(part).or_insert_with(|| json!({}));
+        place = object.entry(*part).or_insert_with(|| json!({}));
     }
     match place {
-        Value::Object(object) => object.insert(bare(key), json!("sample")).is_none(),
+        Value::Object(object) => object.insert((*key).to_owned(), json!("sample")).is_none(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => false,
     }
+}
+
+/// The names of a path; one in brackets may have dots in it.
+fn parts(path: &str) -> Vec<String> {
+    let mut parts = vec![String::new()];
+    let mut in_brackets = false;
+    for c in path.chars() {
+        match c {
+            '[' => in_brackets = true,
+            ']' => in_brackets = false,
+            '.' | '/' if !in_brackets => parts.push(String::new()),
+            c => parts.iter_mut().last().into_iter().for_each(|part| part.push(c)),
+        }
+    }
+    parts
 }
 
 /// Data as the server would hand it to a template of this name.
@@ -201,6 +219,9 @@ mod tests {
         let known = Map::from_iter([("site".to_owned(), json!("fra1"))]);
         let trial_of = trial(&known).unwrap();
         assert!(trial_of.document.unwrap().text.starts_with("a='fra1'\n"));
+
+        write("a={{host.metadata.[net.ip]}}\nb={{host.metadata.[a b].c}}\n");
+        assert_eq!(trial(&Map::new()).unwrap().needs.len(), 2);
 
         write("x=1\ny={{host.hostnam}}\n");
         let error = trial(&Map::new()).unwrap_err().to_string();

@@ -191,7 +191,7 @@ fn templates_are_listed_shown_explained_and_checked() {
     assert!(template(&["show", "hold.ipxe"]).done().out.contains("#!ipxe"));
     assert!(template(&["show", "image1/post_install.sh"]).done().out.contains("{{host.hostname}}"));
     template(&["show", "nosuch.sh"]).refused(3, "there is no template nosuch.sh");
-    template(&["show", "../data/x.sh"]).refused(3, "there is no template");
+    template(&["show", "../data/x.sh"]).refused(2, "is no name for a template");
 
     let vars = template(&["vars", "post_install.sh"]).done().out;
     let line = vars.lines().find(|line| line.starts_with("host.hostname ")).unwrap();
