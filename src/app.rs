@@ -26,7 +26,7 @@ use crate::images::{self, Catalogue};
 use crate::plugin_host::PluginHost;
 use crate::render::{BaseUrl, Renderer};
 use crate::roster::LiveRoster;
-use crate::service::{Member, PluginCore, Roster, Service, Settings, Shelf, SystemClock};
+use crate::service::{Clock as _, Member, PluginCore, Roster, Service, Settings, Shelf, SystemClock};
 use crate::store::{Store, StoreOptions};
 
 use reload::LiveConfig;
@@ -42,6 +42,8 @@ const OTHER_DESCRIPTORS: u64 = 200;
 /// # Errors
 /// What kept it from starting or made it stop, with the remedy where there is one.
 pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
+    // Before anything that takes time: unheard, a hangup would end the server in the middle of its start.
+    let hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     config.check_data_dir()?;
     let listener = TcpListener::bind(config.listen).await.with_context(|| {
         format!(
@@ -87,7 +89,7 @@ pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     let live = Arc::new(LiveConfig::new(again, config.clone(), Arc::clone(&service), Arc::clone(&plugins)));
     let people = admin::People { service: Arc::clone(&service), roster: Arc::clone(&plugins), reloader: live.clone() };
     planes.spawn(admin_plane(admin_listener, people, about, stop.clone()));
-    planes.spawn(live.listen(stop.clone()));
+    planes.spawn(live.listen(hangups, stop.clone()));
     greet(&config, address, &ipxe, &plugins.members());
 
     let why = until_stopped(&service).await?;
@@ -179,8 +181,8 @@ fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, Str
     }
     let core = Arc::new(PluginCore::new(shelf));
     let host = PluginHost::new(Arc::clone(&core) as Arc<dyn Capabilities>);
-    let host =
-        host.map(|host| host.with_cache(&config.data_dir.join("plugin-code"))).map_err(|error| error.to_string());
+    let code = config.data_dir.join("plugin-code");
+    let host = host.map(|host| host.with_cache(&code).with_clock(now_ms)).map_err(|error| error.to_string());
     if let Err(why) = &host {
         tracing::error!(why, "plugins cannot run: machines that wait will hold");
     }
@@ -203,6 +205,10 @@ fn settings(config: &Config) -> Settings {
         local: config.boot.local,
         ignore: Ignore::new(config.identity_ignore.iter().map(String::as_str)),
     }
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(SystemClock.now().as_millisecond()).unwrap_or_default()
 }
 
 /// Looks for other DHCP servers, decides, and starts dnsmasq as a child that is restarted when it dies.

@@ -10,8 +10,8 @@ mod plugin;
 pub use config::{RereadView, SettingView};
 pub use plugin::{
     ApproveOrders, Approved, BreakerView, DroppedView, InstallPlugin, InstalledPlugin, JobRanView, JobView, KeptView,
-    KeyView, LetterView, OutboxView, PluginDetail, ReachView, RecordCalls, RehearsalLine, RehearsedView, ReloadedView,
-    ReplayedView, RunJob,
+    KeyView, LetterView, LogLineView, OutboxView, PluginDetail, ReachView, RecordCalls, RehearsalLine, RehearsedView,
+    ReloadedView, ReplayedView, RunJob,
 };
 
 use jiff::Timestamp;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -45,14 +45,7 @@ impl LiveConfig {
     }
 
     /// Reads everything again at every SIGHUP.
-    pub(super) async fn listen(self: Arc<Self>, stop: CancellationToken) {
-        let mut hangups = match signal(SignalKind::hangup()) {
-            Ok(hangups) => hangups,
-            Err(error) => {
-                tracing::error!(%error, "cannot listen for SIGHUP: use `kiwispray config reload`");
-                return;
-            }
-        };
+    pub(super) async fn listen(self: Arc<Self>, mut hangups: Signal, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 46] = [
+        let paths: [&[&str]; 47] = [
             &[],
             &["deploy"],
             &["host"],
@@ -212,6 +212,7 @@ mod tests {
             &["plugin", "replay"],
             &["plugin", "list"],
             &["plugin", "show"],
+            &["plugin", "logs"],
             &["plugin", "install"],
             &["plugin", "remove"],
             &["plugin", "reload"],

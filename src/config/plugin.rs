@@ -26,6 +26,9 @@ const ORDERS_PER_RUN: u32 = 5;
 /// The name under which the default plugin is configured.
 pub const DEFAULT_PLUGIN: &str = "default";
 
+/// `/plugins/reload` is a path of its own.
+const RELOAD: &str = "reload";
+
 /// One `[[plugin]]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PluginBinding {
@@ -88,8 +91,14 @@ pub struct PluginName(String);
 
 /// The text names no plugin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no name of a plugin: 1 to 40 lower case letters, digits and hyphens are expected")]
-pub struct PluginNameError(String);
+pub enum PluginNameError {
+    /// It is not written like one.
+    #[error("{0:?} is no name of a plugin: 1 to 40 lower case letters, digits and hyphens are expected")]
+    Malformed(String),
+    /// It stands for something else where plugins are named.
+    #[error("no plugin can be called {0:?}: the admin plane means all plugins by it")]
+    Reserved(&'static str),
+}
 
 impl PluginName {
     /// The name.
@@ -110,10 +119,13 @@ impl FromStr for PluginName {
 
     fn from_str(text: &str) -> Result<Self, PluginNameError> {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if text == RELOAD {
+            return Err(PluginNameError::Reserved(RELOAD));
+        }
         if (1..=40).contains(&text.len()) && text.bytes().all(fits) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(PluginNameError(text.chars().take(80).collect()))
+            Err(PluginNameError::Malformed(text.chars().take(80).collect()))
         }
     }
 }

@@ -9,6 +9,7 @@ use wasmtime::component::InstancePre;
 
 use super::contract::exports::kiwispray::plugin::about::GuestIndices;
 use super::contract::kiwispray::plugin::types as wit;
+use super::journal::Journal;
 use super::load::LoadError;
 use super::sandbox::{CallState, Sandbox};
 use crate::hooks::{About, Call, Job, Run};
@@ -25,21 +26,31 @@ const DOCUMENT_MAX_BYTES: usize = 64 << 10;
 /// Problems of a configuration that are told.
 const PROBLEMS_MAX: usize = 10;
 
-/// A call in which nothing can be reached and the configuration is not known yet.
-pub(super) fn state(name: &Arc<str>) -> CallState {
-    let call = Call { budget: ABOUT_BUDGET, ..Call::new("load", 0, Run::Dry) };
-    CallState::new(Arc::clone(name), Arc::from("{}"), None, call)
+/// A plugin that is being loaded.
+pub(super) struct Newcomer {
+    pub(super) name: Arc<str>,
+    pub(super) journal: Arc<Journal>,
+    /// Milliseconds since 1970.
+    pub(super) now_ms: u64,
+}
+
+impl Newcomer {
+    /// A call in which nothing can be reached and the configuration is not known yet.
+    pub(super) fn state(&self) -> CallState {
+        let call = Call { budget: ABOUT_BUDGET, ..Call::new("load", self.now_ms, Run::Dry) };
+        CallState::new(Arc::clone(&self.name), Arc::from("{}"), None, call, Arc::clone(&self.journal))
+    }
 }
 
 /// Asks the plugin what it is. Returns its version, and the rest.
 pub(super) async fn describe(
     sandbox: &Sandbox,
-    name: &Arc<str>,
+    newcomer: &Newcomer,
     pre: &InstancePre<CallState>,
     about: &GuestIndices,
 ) -> Result<(String, About), LoadError> {
     let about = about.clone();
-    let describe = sandbox.run(state(name), pre, move |store, instance| {
+    let describe = sandbox.run(newcomer.state(), pre, move |store, instance| {
         async move { about.load(&mut *store, &instance)?.call_describe(store).await }.boxed()
     });
     let description = describe.await.result.map_err(LoadError::About)?;
@@ -49,13 +60,13 @@ pub(super) async fn describe(
 /// Asks the plugin what is wrong with a configuration.
 pub(super) async fn check_config(
     sandbox: &Sandbox,
-    name: &Arc<str>,
+    newcomer: &Newcomer,
     pre: &InstancePre<CallState>,
     about: &GuestIndices,
     config: &str,
 ) -> Result<(), LoadError> {
     let (about, config) = (about.clone(), config.to_owned());
-    let check = sandbox.run(state(name), pre, move |store, instance| {
+    let check = sandbox.run(newcomer.state(), pre, move |store, instance| {
         async move { about.load(&mut *store, &instance)?.call_check_config(store, &config).await }.boxed()
     });
     let problems = check.await.result.map_err(LoadError::About)?;

@@ -7,19 +7,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
+use super::about::Newcomer;
 use super::broken::BrokenPlugin;
 use super::cache::CodeCache;
 use super::deck::Recorder;
 use super::egress::{Egress, EgressError, Outside, Rule, Script};
 use super::engine::{Allocation, EngineError, WasmEngine};
-use super::journal::{Journal, LogLine};
+use super::journal::Journal;
 use super::load::{COMPONENT_MAX_BYTES, Interface, LoadError, load};
 use super::plugin::WasmPlugin;
 use super::recording::{Recording, Replayed};
 use super::sandbox::Sandbox;
 use super::secret::SecretText;
 use super::signing::Keys;
-use crate::hooks::{Capabilities, Grants, Hook, HookSet, Plugin};
+use crate::hooks::{Capabilities, Grants, Hook, HookSet, LogLine, Plugin};
 
 /// The default plugin as it is shipped. `cargo xtask plugins check` holds it to its source.
 const EMBEDDED_DEFAULT: &[u8] = include_bytes!("../../plugins/default/default.wasm");
@@ -34,6 +35,7 @@ pub struct PluginHost {
     outside: Arc<Outside>,
     cache: Option<CodeCache>,
     journals: Mutex<BTreeMap<Arc<str>, Arc<Journal>>>,
+    now_ms: fn() -> u64,
 }
 
 /// A component to load.
@@ -87,6 +89,7 @@ impl PluginHost {
             outside,
             cache: None,
             journals: Mutex::default(),
+            now_ms: || 0,
         })
     }
 
@@ -100,6 +103,14 @@ impl PluginHost {
                 tracing::warn!(folder = %folder.display(), %error, "compiled plugins are not kept");
             }
         }
+        self
+    }
+
+    /// Tells what time it is, in milliseconds since 1970, when a plugin is loaded. All other calls are told by who makes
+    /// them.
+    #[must_use]
+    pub fn with_clock(mut self, now_ms: fn() -> u64) -> Self {
+        self.now_ms = now_ms;
         self
     }
 
@@ -192,11 +203,12 @@ impl PluginHost {
         let read = move || Ok((Egress::new(rules, outside)?, Keys::read(&secrets)?));
         let read = tokio::task::spawn_blocking(read).await.map_err(|stopped| LoadError::Grant(stopped.to_string()))?;
         let (egress, keys) = read.map_err(|error: EgressError| LoadError::Grant(error.to_string()))?;
+        let newcomer = Newcomer { name: Arc::clone(&name), journal: self.journal(&name), now_ms: (self.now_ms)() };
         let loaded =
-            load(&self.sandbox, self.cache.as_ref(), &name, component.bytes, &component.imports, &config).await?;
+            load(&self.sandbox, self.cache.as_ref(), &newcomer, component.bytes, &component.imports, &config).await?;
         tracing::info!(plugin = &*name, origin = component.origin, version = ?loaded.version, "plugin loaded");
         Ok(WasmPlugin {
-            journal: self.journal(&name),
+            journal: newcomer.journal,
             name,
             origin: component.origin,
             config,

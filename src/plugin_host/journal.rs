@@ -3,9 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
-
-use crate::hooks::Hook;
+use crate::hooks::LogLine;
 
 const LINES_MAX: usize = 500;
 /// What the lines of a plugin take together.
@@ -17,39 +15,14 @@ pub(super) struct Journal {
     lines: Mutex<Newest<LogLine>>,
 }
 
-/// A line that a plugin wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLine {
-    /// When its call began, in milliseconds since 1970.
-    pub at_ms: u64,
-    /// How urgent the plugin finds it.
-    pub level: LogLevel,
-    /// The hook it was in.
-    pub hook: Hook,
-    /// Which call: the same for every retry.
-    pub call: String,
-    /// What it says: text from outside.
-    pub text: String,
-    /// Names and values: the same.
-    pub fields: Vec<(String, String)>,
-}
-
-/// How urgent a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "as everywhere")]
-pub enum LogLevel {
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
 impl Journal {
+    /// Keeps a line. Its number is at least its time, so that whoever follows a plugin goes on behind a restart of the server.
     pub(super) fn write(&self, line: LogLine) {
         let fields: usize = line.fields.iter().map(|(key, value)| key.len() + value.len()).sum();
         let size = size_of::<LogLine>() + line.call.len() + line.text.len() + fields;
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = lines.items.back().map_or(0, |(line, _)| line.number);
+        let line = LogLine { number: line.at_ms.max(newest.saturating_add(1)), ..line };
         lines.push(line, size, LINES_MAX, LINES_MAX_BYTES);
     }
 
@@ -88,6 +61,27 @@ impl<T> Newest<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hooks::LogLevel;
+
+    #[test]
+    fn numbers_grow_with_every_line_and_over_a_restart() {
+        let line = |at_ms| LogLine {
+            number: 0,
+            at_ms,
+            level: LogLevel::Info,
+            hook: None,
+            call: String::new(),
+            text: String::new(),
+            fields: Vec::new(),
+        };
+        let numbers = |times: &[u64]| {
+            let journal = Journal::default();
+            times.iter().for_each(|at_ms| journal.write(line(*at_ms)));
+            journal.lines().iter().map(|line| line.number).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(&[1_000, 1_000, 900, 2_000]), [1_000, 1_001, 1_002, 2_000]);
+        assert_eq!(numbers(&[3_000]), [3_000]);
+    }
 
     #[test]
     fn the_oldest_is_forgotten_by_number_and_by_size() {

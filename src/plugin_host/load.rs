@@ -3,7 +3,6 @@
 //! What a component imports is what it can do, so the list is checked before anything of it runs, in words of our own.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
@@ -11,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, HasSelf, Instance, InstancePre, Linker};
 use wasmtime::{Engine, Store};
 
-use super::about;
+use super::about::{self, Newcomer};
 use super::cache::CodeCache;
 use super::contract::exports::kiwispray::plugin as exports;
 use super::contract::kiwispray::plugin as imports;
@@ -190,7 +189,7 @@ fn other_contract(error: wasmtime::Error) -> LoadError {
 pub(super) async fn load(
     sandbox: &Sandbox,
     cache: Option<&CodeCache>,
-    name: &Arc<str>,
+    newcomer: &Newcomer,
     bytes: Vec<u8>,
     granted: &BTreeSet<Interface>,
     config: &str,
@@ -212,9 +211,9 @@ pub(super) async fn load(
     if exports.hooks().is_empty() {
         return Err(LoadError::MissingExport("hook"));
     }
-    check_exports(sandbox, name, &pre, &exports).await?;
-    let (version, about) = about::describe(sandbox, name, &pre, &exports.about).await?;
-    about::check_config(sandbox, name, &pre, &exports.about, config).await?;
+    check_exports(sandbox, newcomer, &pre, &exports).await?;
+    let (version, about) = about::describe(sandbox, newcomer, &pre, &exports.about).await?;
+    about::check_config(sandbox, newcomer, &pre, &exports.about, config).await?;
     Ok(Loaded { pre, exports, about, version, digest })
 }
 
@@ -259,12 +258,12 @@ fn linker(engine: &Engine, grants: &BTreeSet<Interface>) -> wasmtime::Result<Lin
 
 async fn check_exports(
     sandbox: &Sandbox,
-    name: &Arc<str>,
+    newcomer: &Newcomer,
     pre: &InstancePre<CallState>,
     exports: &Exports,
 ) -> Result<(), LoadError> {
     let exports = exports.clone();
-    let check = sandbox.run(about::state(name), pre, move |store, instance| {
+    let check = sandbox.run(newcomer.state(), pre, move |store, instance| {
         // The outer result is about running it, the inner one about its types.
         async move { Ok(exports.check(store, &instance)) }.boxed()
     });

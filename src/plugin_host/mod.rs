@@ -31,7 +31,6 @@ mod signing;
 pub use broken::BrokenPlugin;
 pub use engine::{Allocation, EngineError};
 pub use host::{Component, PluginHost};
-pub use journal::{LogLevel, LogLine};
 pub use load::{Interface, LoadError};
 pub use recording::{Diverged, ImportCall, RECORDING_FORMAT, RecordedAnswer, RecordedCall, Recording, Replayed, Tape};
 pub use schema::{BadSchema, SchemaProblem, schema_problems};

@@ -151,9 +151,8 @@ impl WasmPlugin {
             egress: Arc::clone(&self.egress),
             keys: Arc::clone(&self.keys),
         };
-        let mut state = CallState::new(Arc::clone(&self.name), Arc::clone(&self.config), Some(reach), call.clone());
-        state.journal = Some(Arc::clone(&self.journal));
-        state
+        let (name, config, journal) = (Arc::clone(&self.name), Arc::clone(&self.config), Arc::clone(&self.journal));
+        CallState::new(name, config, Some(reach), call.clone(), journal)
     }
 }
 

@@ -71,8 +71,8 @@ pub(super) struct CallState {
     pub(super) panic: Option<String>,
     /// What becomes of its questions beside their answers.
     pub(super) deck: Deck,
-    /// Where its lines go, besides the log. None while the plugin is being loaded.
-    pub(super) journal: Option<Arc<Journal>>,
+    /// Where its lines go, besides the log.
+    pub(super) journal: Arc<Journal>,
     memory: MemorySum,
     imports: u32,
     import_bytes: usize,
@@ -153,7 +153,13 @@ impl Sandbox {
 }
 
 impl CallState {
-    pub(super) fn new(plugin: Arc<str>, config: Arc<str>, reach: Option<Reach>, call: Call) -> Self {
+    pub(super) fn new(
+        plugin: Arc<str>,
+        config: Arc<str>,
+        reach: Option<Reach>,
+        call: Call,
+        journal: Arc<Journal>,
+    ) -> Self {
         let ends = Instant::now() + call.budget;
         Self {
             plugin,
@@ -165,7 +171,7 @@ impl CallState {
             log_lines: 0,
             panic: None,
             deck: Deck::Off,
-            journal: None,
+            journal,
             memory: MemorySum::default(),
             imports: 0,
             import_bytes: 0,

@@ -170,16 +170,14 @@ mod tests {
 
     /// The paths of all leaves; lists, and what the site fills, are leaves.
     fn leaves(value: &Value, path: &str, into: &mut BTreeSet<String>) {
-        match value {
-            Value::Object(object) if !matches!(path, "host.metadata" | "vars") => {
-                for (key, value) in object {
-                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                    leaves(value, &path, into);
-                }
-            }
-            _ => {
-                into.insert(path.to_owned());
-            }
+        let inside = value.as_object().filter(|_| !matches!(path, "host.metadata" | "vars"));
+        let Some(object) = inside else {
+            into.insert(path.to_owned());
+            return;
+        };
+        for (key, value) in object {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            leaves(value, &path, into);
         }
     }
 

@@ -16,10 +16,11 @@ use crate::config::{Config, PluginBinding, PluginName};
 use crate::hooks::Hooks;
 use crate::service::{Installation, Installed, RosterError};
 
-use super::library::write_whole;
+use super::library::{remove_whole, write_whole};
 use super::reach::{beyond, reach};
-use super::slot::{Found, Running, Slot};
-use super::{Inner, chain, in_order, is_installed, place};
+use super::slot::{Found, Load, Running, Slot};
+use super::text::{binding_in, keep, written};
+use super::{Inner, chain, in_order, is_installed, place, read};
 
 /// A component that works, with its binding.
 struct Prepared {
@@ -41,8 +42,12 @@ impl Inner {
         }
         let folder = file.and_then(|binding| binding.file.parent().map(Path::to_owned)).unwrap_or(config.plugins_d);
         let (widen, dry_run) = (wanted.widen, wanted.dry_run);
-        let Prepared { binding, running, found, text } = self.prepare(wanted, old.as_ref(), &folder).await?;
-        let mut record = self.workshop.library.record(&binding.name);
+        let Prepared { binding, running, found, text } = self.prepare(wanted, old.as_ref(), &folder, file).await?;
+        let mut record = self.record(&binding.name)?;
+        if let Some(bound) = file {
+            let digest = bound.digest.or_else(|| old.as_ref()?.digest()).map(|digest| digest.to_string());
+            record.keep_text(digest.as_deref(), read(bound.file.clone()).await?);
+        }
         record.rolled_back_to = None;
         let name = binding.name.clone();
         let status = running.plugin.status();
@@ -64,9 +69,12 @@ impl Inner {
         }
         let path = folder.join(format!("{name}.toml"));
         let (library, kept) = (Arc::clone(&self.workshop.library), found.digest);
-        let bytes = found.bytes.clone();
+        let (bytes, remembered) = (found.bytes.clone(), record.clone());
+        let plugin = name.clone();
         let written = spawn_blocking(move || {
             library.keep(&kept, &bytes)?;
+            // With the file that is about to be replaced.
+            library.remember(&plugin, &remembered)?;
             fs::DirBuilder::new().recursive(true).mode(0o750).create(&folder)?;
             write_whole(&path, text.as_bytes(), 0o640).map_err(|error| io::Error::new(error.kind(), error))
         });
@@ -78,7 +86,7 @@ impl Inner {
         let mut slot = self.workshop.seat(binding, true, record, running, found, self.service.now()).await;
         if is_disabled {
             let binding = slot.binding.clone();
-            slot = self.workshop.fill(binding, true, Some(slot), self.service.now()).await;
+            slot = self.workshop.fill(binding, true, Some(slot), Load::IfChanged, self.service.now()).await;
         }
         installed.member = slot.member(Instant::now());
         slots.retain(|slot| slot.binding.name != name);
@@ -99,11 +107,22 @@ impl Inner {
         if !slot.installed {
             return Err(RosterError::Elsewhere { name: name.to_owned(), file });
         }
-        fs::remove_file(&file)
-            .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-            .map_err(|error| RosterError::File { path: file.clone(), error })?;
+        let (library, name) = (Arc::clone(&self.workshop.library), slot.binding.name.clone());
+        let removed = spawn_blocking(move || {
+            // What is remembered goes first: of a file that is gone nobody would ask again to forget it.
+            let record = library.record_path(&name);
+            let remembered = library.record(&name);
+            library.forget(&name).map_err(|error| RosterError::File { path: record, error })?;
+            remove_whole(&file).map_err(|error| {
+                // It stays bound, and as it was: one that is switched off is not switched on by this.
+                if let Err(error) = remembered.and_then(|remembered| library.remember(&name, &remembered)) {
+                    tracing::error!(plugin = %name, %error, "what was remembered of a plugin is lost");
+                }
+                RosterError::File { path: file, error }
+            })
+        });
+        removed.await.map_err(|_| RosterError::Interrupted)??;
         slots.remove(place);
-        self.workshop.library.forget(&slot.binding.name).map_err(|error| RosterError::File { path: file, error })?;
         self.publish(&slots).await;
         Ok(())
     }
@@ -114,7 +133,8 @@ impl Inner {
         if let Some(wanted) = more {
             let config = self.config().await?;
             let old = slots.iter().find(|slot| slot.binding.name.as_str() == wanted.name).cloned();
-            let prepared = self.prepare(wanted, old.as_ref(), &config.plugins_d).await?;
+            let file = config.plugins.iter().find(|binding| binding.name.as_str() == wanted.name);
+            let prepared = self.prepare(wanted, old.as_ref(), &config.plugins_d, file).await?;
             let Prepared { binding, running, .. } = prepared;
             let status = running.plugin.status();
             let record = old.map(|old| old.record).unwrap_or_default();
@@ -126,7 +146,13 @@ impl Inner {
     }
 
     /// Loads what is to be installed; nothing is written yet.
-    async fn prepare(&self, wanted: Installation, old: Option<&Slot>, folder: &Path) -> Result<Prepared, RosterError> {
+    async fn prepare(
+        &self,
+        wanted: Installation,
+        old: Option<&Slot>,
+        folder: &Path,
+        bound: Option<&PluginBinding>,
+    ) -> Result<Prepared, RosterError> {
         let name: PluginName = wanted.name.parse().map_err(|error| RosterError::Binding(format!("{error}")))?;
         if name.is_default() {
             return Err(RosterError::Default("installed"));
@@ -152,21 +178,21 @@ impl Inner {
                 "an installed plugin is found by its digest, not by `component`".to_owned(),
             ));
         }
-        let table = toml::Table::try_from(&binding).map_err(|error| RosterError::Binding(error.to_string()))?;
+        let mut table = toml::Table::try_from(&binding).map_err(|error| RosterError::Binding(error.to_string()))?;
+        let mut hint = "";
+        if let Some(bound) = bound.filter(|_| !wanted.grants_from_plugin) {
+            let bound = binding_in(&read(bound.file.clone()).await?, &name).ok_or(RosterError::Interrupted)?;
+            if keep(&mut table, &bound) {
+                hint = ", with the grants, hooks and events that it is bound with: --grants-from-plugin takes its own";
+            }
+        }
         let text = written(&name, &table)?;
         let file = folder.join(format!("{name}.toml"));
         let binding = Config::binding(&file, table).map_err(|error| RosterError::Binding(error.to_string()))?;
         let path = self.workshop.library.path(&found.digest).display().to_string();
         let found = Found::of(path, found.bytes);
-        let running = self.workshop.make(&binding, &found).await.map_err(not_loaded)?;
+        let running = self.workshop.make(&binding, &found).await;
+        let running = running.map_err(|why| not_loaded(format!("{why}{hint}")))?;
         Ok(Prepared { binding, running, found, text })
     }
-}
-
-fn written(name: &PluginName, table: &toml::Table) -> Result<String, RosterError> {
-    let whole = toml::Table::from_iter([("plugin".to_owned(), toml::Value::Array(vec![table.clone().into()]))]);
-    let text = toml::to_string_pretty(&whole).map_err(|error| RosterError::Binding(error.to_string()))?;
-    Ok(format!(
-        "# Written by `kiwispray plugin install`. Change it as you like, then `kiwispray plugin reload {name}`.\n{text}"
-    ))
 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Digest, PluginName};
+use crate::hooks::HookSet;
 
 /// Components that are remembered of each plugin.
 const HISTORY_MAX: usize = 10;
@@ -41,14 +42,22 @@ pub(super) struct Ran {
     pub(super) digest: String,
     pub(super) version: String,
     pub(super) at: Timestamp,
+    /// The hooks that it exports; none in records that were written before this was kept.
+    #[serde(default)]
+    pub(super) hooks: Option<HookSet>,
+    /// The file of its binding when another component took its place; only of installed ones.
+    #[serde(default)]
+    pub(super) binding: Option<String>,
 }
 
 impl Record {
-    /// Takes note of a component that works now.
-    pub(super) fn ran(&mut self, digest: &Digest, version: &str, at: Timestamp) {
+    /// Takes note of a component that works now; `at` of one that is the newest already stays.
+    pub(super) fn ran(&mut self, digest: &Digest, version: &str, hooks: HookSet, at: Timestamp) {
         let digest = digest.to_string();
+        let binding = self.history.iter().find(|ran| ran.digest == digest).and_then(|ran| ran.binding.clone());
+        let at = self.history.last().filter(|last| last.digest == digest).map_or(at, |last| last.at);
         self.history.retain(|ran| ran.digest != digest);
-        self.history.push(Ran { digest, version: version.to_owned(), at });
+        self.history.push(Ran { digest, version: version.to_owned(), at, hooks: Some(hooks), binding });
         let surplus = self.history.len().saturating_sub(HISTORY_MAX);
         self.history.drain(..surplus);
     }
@@ -61,6 +70,25 @@ impl Record {
             None => self.history.last()?,
         };
         before.digest.parse().ok()
+    }
+
+    /// The file of the binding that a component had.
+    pub(super) fn text(&self, digest: &Digest) -> Option<String> {
+        self.history.iter().find(|ran| ran.digest == digest.to_string())?.binding.clone()
+    }
+
+    /// Keeps the file of the binding that a component has.
+    pub(super) fn keep_text(&mut self, digest: Option<&str>, text: String) {
+        if let Some(ran) = self.history.iter_mut().find(|ran| Some(ran.digest.as_str()) == digest) {
+            ran.binding = Some(text);
+        }
+    }
+
+    /// The component that should run, if it is known: whatever takes its place must guard what it guards.
+    pub(super) fn standing(&self) -> Option<&Ran> {
+        let back = self.rolled_back_to.as_ref();
+        let back = back.and_then(|back| self.history.iter().find(|ran| ran.digest == *back));
+        back.or_else(|| self.history.last())
     }
 
     pub(super) fn rolled_back_to(&self) -> Option<Digest> {
@@ -96,15 +124,15 @@ impl Library {
         write_whole(&self.path(digest), bytes, 0o640)
     }
 
-    /// What is remembered of a plugin; nothing if it cannot be read.
-    pub(super) fn record(&self, name: &PluginName) -> Record {
-        let path = self.record_path(name);
-        match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::error!(path = %path.display(), %error, "what was remembered of a plugin cannot be read");
-                Record::default()
-            }),
-            Err(_) => Record::default(),
+    /// What is remembered of a plugin; of a new one, nothing.
+    ///
+    /// # Errors
+    /// It cannot be read. Nobody knows then whether the plugin was switched off or rolled back, so nothing may be written over it.
+    pub(super) fn record(&self, name: &PluginName) -> io::Result<Record> {
+        match fs::read(self.record_path(name)) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Record::default()),
+            Err(error) => Err(error),
         }
     }
 
@@ -114,10 +142,7 @@ impl Library {
     }
 
     pub(super) fn forget(&self, name: &PluginName) -> io::Result<()> {
-        match fs::remove_file(self.record_path(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        remove_whole(&self.record_path(name))
     }
 
     /// Removes components that nobody remembers and no binding names.
@@ -138,7 +163,8 @@ impl Library {
         Ok(())
     }
 
-    fn record_path(&self, name: &PluginName) -> PathBuf {
+    /// Where what is remembered of a plugin stands.
+    pub(super) fn record_path(&self, name: &PluginName) -> PathBuf {
         self.folder.join(format!("{name}.json"))
     }
 
@@ -171,9 +197,19 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()
     fs::File::open(folder)?.sync_all()
 }
 
+/// Removes a file, durably; one that is not there is gone already.
+pub(super) fn remove_whole(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hooks::Hook;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -184,14 +220,14 @@ mod tests {
         let mut record = Record::default();
         let digests: Vec<Digest> = (0..12_u8).map(|byte| Digest::of(&[byte])).collect();
         for (second, digest) in digests.iter().enumerate() {
-            record.ran(digest, "1", at(second as i64));
+            record.ran(digest, "1", HookSet::new(), at(second as i64));
         }
         assert_eq!(record.history.len(), HISTORY_MAX);
         let newest = digests[11].to_string();
         assert_eq!(record.before(Some(&newest)), Some(digests[10]));
         assert_eq!(record.before(None), Some(digests[11]));
         assert_eq!(record.before(Some(&digests[2].to_string())), None);
-        record.ran(&digests[5], "1", at(99));
+        record.ran(&digests[5], "1", HookSet::new(), at(99));
         assert_eq!((record.history.len(), record.before(None)), (HISTORY_MAX, Some(digests[5])));
     }
 
@@ -204,9 +240,9 @@ mod tests {
         library.keep(&two, b"two").unwrap();
         let name: PluginName = "racks".parse().unwrap();
         let mut record = Record::default();
-        record.ran(&one, "1", at(0));
+        record.ran(&one, "1", HookSet::from([Hook::Boot]), at(0));
         library.remember(&name, &record).unwrap();
-        assert_eq!(library.record(&name), record);
+        assert_eq!(library.record(&name).unwrap(), record);
         library.sweep(&BTreeSet::new()).unwrap();
         assert_eq!(library.component(&one).unwrap(), b"one");
         assert!(library.component(&two).is_err());
@@ -214,6 +250,20 @@ mod tests {
         assert_eq!(library.component(&one).unwrap_err().kind(), io::ErrorKind::InvalidData);
         library.forget(&name).unwrap();
         library.forget(&name).unwrap();
-        assert_eq!(library.record(&name), Record::default());
+        assert_eq!(library.record(&name).unwrap(), Record::default());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_an_error_and_keeps_all_components() {
+        let folder = tempfile::tempdir().unwrap();
+        let library = Library::new(folder.path());
+        let name: PluginName = "racks".parse().unwrap();
+        library.keep(&Digest::of(b"one"), b"one").unwrap();
+        for bad in ["", "{", "{\"disabled\": 1}"] {
+            fs::write(library.record_path(&name), bad).unwrap();
+            assert!(library.record(&name).is_err(), "{bad:?}");
+            assert!(library.sweep(&BTreeSet::new()).is_err(), "{bad:?}");
+        }
+        assert_eq!(library.component(&Digest::of(b"one")).unwrap(), b"one");
     }
 }

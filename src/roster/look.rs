@@ -4,12 +4,12 @@
 
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, PluginBinding};
 use crate::hooks::PluginStatus;
 use crate::plugin_host::PluginHost;
 
 use super::bindings;
-use super::library::Library;
+use super::library::{Library, Record};
 use super::slot::Workshop;
 
 /// A bound plugin that was loaded, or was not.
@@ -38,26 +38,30 @@ pub async fn look(config: &Config, host: Result<PluginHost, String>) -> Vec<Look
     let workshop = Workshop { host, library, plugins_dir: config.plugins_dir.clone() };
     let mut all = Vec::new();
     for binding in bindings(config) {
-        let name = binding.name.to_string();
-        let record = workshop.library.record(&binding.name);
-        let outcome = if record.disabled {
-            Outcome::Disabled
-        } else {
-            match workshop.find(&binding, &record).await {
-                Err(why) => Outcome::Broken(why),
-                Ok(Some(found)) => match workshop.make(&binding, &found).await {
-                    Ok(running) => outcome(&running.plugin.status()),
-                    Err(why) => Outcome::Broken(why),
-                },
-                Ok(None) => match &workshop.host {
-                    Ok(host) => outcome(&host.load_default(None, binding.config.clone()).await.status()),
-                    Err(why) => Outcome::Broken(why.clone()),
-                },
+        let outcome = match workshop.library.record(&binding.name) {
+            Ok(record) if record.disabled => Outcome::Disabled,
+            Ok(record) => load(&workshop, &binding, &record).await,
+            Err(error) => {
+                let path = workshop.library.record_path(&binding.name);
+                Outcome::Broken(format!("is not known to be switched on: {}: {error}", path.display()))
             }
         };
-        all.push(Looked { name, outcome });
+        all.push(Looked { name: binding.name.to_string(), outcome });
     }
     all
+}
+
+async fn load(workshop: &Workshop, binding: &PluginBinding, record: &Record) -> Outcome {
+    match (workshop.find(binding, record).await, &workshop.host) {
+        (Err(why), _) => Outcome::Broken(why),
+        (Ok(Some(found)), _) => match workshop.make(binding, &found).await {
+            Ok(running) => outcome(&running.plugin.status()),
+            Err(why) => Outcome::Broken(why),
+        },
+        // The default plugin that is part of this program.
+        (Ok(None), Ok(host)) => outcome(&host.load_default(None, binding.config.clone()).await.status()),
+        (Ok(None), Err(why)) => Outcome::Broken(why.clone()),
+    }
 }
 
 fn outcome(status: &PluginStatus) -> Outcome {

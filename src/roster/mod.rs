@@ -5,14 +5,17 @@
 //! nothing else.
 //!
 //! `library` is what is kept on disk, `slot` one plugin's place, `install` how plugins come and go, `reach` what they may do
-//! in words.
+//! in words, `secrets` the files that their grants name, `text` bindings as they are written.
 mod install;
 mod library;
 mod look;
 mod reach;
+mod secrets;
 mod slot;
+mod text;
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,14 +28,14 @@ use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
 use crate::config::{Config, DEFAULT_PLUGIN, Digest, PluginBinding, PluginGrant, PluginName, Source};
-use crate::hooks::{Binding, Hooks, OnError, PluginStatus, Selector, StatesFilter};
+use crate::hooks::{Binding, Hooks, LogLine, OnError, PluginStatus, Selector, StatesFilter};
 use crate::plugin_host::PluginHost;
 use crate::service::{Installation, Installed, Member, Reload, Reloaded, RosterError, Service};
 
 pub use look::{Looked, Outcome, look};
 
 use library::Library;
-use slot::{Slot, Workshop};
+use slot::{Load, Slot, Workshop};
 
 /// Components that are compiled at the same time.
 const LOADING_MAX: usize = 4;
@@ -83,6 +86,11 @@ impl crate::service::Roster for LiveRoster {
         self.0.shown.load().iter().map(|slot| slot.member(now)).collect()
     }
 
+    fn log_lines(&self, name: &str) -> Vec<LogLine> {
+        let host = self.0.workshop.host.as_ref();
+        host.map(|host| host.log_lines(name)).unwrap_or_default()
+    }
+
     fn reload(&self, name: Option<String>) -> BoxFuture<'_, Result<Vec<Reloaded>, RosterError>> {
         self.to_its_end(|inner| async move { inner.reload(name).await })
     }
@@ -123,9 +131,8 @@ impl Inner {
             let names: Vec<String> =
                 bound.chain(slots.iter().map(|slot| slot.binding.name.as_str())).map(str::to_owned).collect();
             let name = known(name, names.iter().map(String::as_str))?;
-            let mut record = self.workshop.library.record(&name);
-            if record.rolled_back_to.take().is_some() {
-                self.remember(&name, &record)?;
+            if self.roll_forward(&name, &config).await? {
+                config = self.config().await?;
             }
             // The others stay as they are bound now.
             config.plugins.retain(|binding| binding.name == name);
@@ -143,28 +150,62 @@ impl Inner {
         Ok(changes.into_iter().filter(about).collect())
     }
 
+    /// Ends a rollback. Whether the binding's file was put back to what it was before.
+    async fn roll_forward(&self, name: &PluginName, config: &Config) -> Result<bool, RosterError> {
+        let mut record = self.record(name)?;
+        let Some(back) = record.rolled_back_to() else { return Ok(false) };
+        let file = config.plugins.iter().find(|binding| binding.name == *name && is_installed(binding));
+        let newest = record.history.last().filter(|ran| ran.digest != back.to_string());
+        let mut is_put_back = false;
+        if let (Some(binding), Some(text)) = (file, newest.and_then(|ran| ran.binding.clone())) {
+            // Who has changed it since means what is written there.
+            if record.text(&back) == Some(read(binding.file.clone()).await?) {
+                write(binding.file.clone(), text).await?;
+                is_put_back = true;
+            }
+        }
+        record.rolled_back_to = None;
+        self.remember(name, &record)?;
+        Ok(is_put_back)
+    }
+
     async fn rollback(self: &Arc<Self>, name: &str) -> Result<Member, RosterError> {
         let mut slots = self.slots.lock().await;
         let place = place(&slots, name)?;
         let old = slots.get(place).cloned().ok_or(RosterError::Interrupted)?;
-        let binding = &old.binding;
+        let mut binding = old.binding.clone();
         if binding.digest.is_some() && !old.installed {
             return Err(RosterError::Elsewhere { name: name.to_owned(), file: binding.file.clone() });
         }
-        let running = old.digest().map(|digest| digest.to_string());
-        let back = old.record.before(running.as_deref()).ok_or_else(|| RosterError::NothingBefore(name.to_owned()))?;
+        let runs = old.digest().map(|digest| digest.to_string());
+        let mut record = self.record(&binding.name)?;
+        let back = record.before(runs.as_deref()).ok_or_else(|| RosterError::NothingBefore(name.to_owned()))?;
         let not_loaded = |why: String| RosterError::NotLoaded { name: name.to_owned(), why };
         let path = self.workshop.library.path(&back);
         let library = Arc::clone(&self.workshop.library);
         let bytes = spawn_blocking(move || library.component(&back)).await.map_err(|_| RosterError::Interrupted)?;
         let bytes = bytes.map_err(|error| RosterError::File { path: path.clone(), error })?;
         let found = slot::Found::of(path.display().to_string(), bytes);
-        let running = self.workshop.make(binding, &found).await.map_err(not_loaded)?;
-        let mut record = old.record.clone();
+        // A digest that is written says which component runs, so the file goes back, too, with all that was written then.
+        let mut text = None;
+        if binding.digest.is_some() {
+            let current = read(binding.file.clone()).await?;
+            let before = record.text(&back).or_else(|| text::repinned(&current, &binding.name, &back));
+            let before = before.ok_or(RosterError::Interrupted)?;
+            let table = text::binding_in(&before, &binding.name).ok_or(RosterError::Interrupted)?;
+            binding = Config::binding(&binding.file, table).map_err(|error| RosterError::Binding(error.to_string()))?;
+            record.keep_text(runs.as_deref(), current);
+            record.keep_text(Some(&back.to_string()), before.clone());
+            text = Some(before);
+        }
+        let running = self.workshop.make(&binding, &found).await.map_err(not_loaded)?;
+        if let Some(text) = text {
+            self.remember(&binding.name, &record)?;
+            write(binding.file.clone(), text).await?;
+        }
         record.rolled_back_to = Some(back.to_string());
         self.remember(&binding.name, &record)?;
-        let slot =
-            self.workshop.seat(old.binding.clone(), old.installed, record, running, found, self.service.now()).await;
+        let slot = self.workshop.seat(binding, old.installed, record, running, found, self.service.now()).await;
         self.replace(&mut slots, place, slot).await
     }
 
@@ -175,10 +216,13 @@ impl Inner {
         if old.binding.name.is_default() {
             return Err(RosterError::Default(if enabled { "switched on" } else { "switched off" }));
         }
-        let mut record = self.workshop.library.record(&old.binding.name);
+        let mut record = self.record(&old.binding.name)?;
         record.disabled = !enabled;
         self.remember(&old.binding.name, &record)?;
-        let slot = self.workshop.fill(old.binding.clone(), old.installed, Some(old), self.service.now()).await;
+        let slot = self
+            .workshop
+            .fill(old.binding.clone(), old.installed, Some(old), Load::IfChanged, self.service.now())
+            .await;
         self.replace(&mut slots, place, slot).await
     }
 
@@ -197,20 +241,20 @@ impl Inner {
         let filling = bindings(config).into_iter().map(|binding| {
             let old = old.iter().find(|slot| slot.binding.name == binding.name).cloned();
             let installed = is_installed(&binding);
-            self.workshop.fill(binding, installed, old, self.service.now())
+            self.workshop.fill(binding, installed, old, Load::IfChanged, self.service.now())
         });
         let mut slots: Vec<Slot> = futures_util::stream::iter(filling).buffered(LOADING_MAX).collect().await;
         in_order(&mut slots);
         slots
     }
 
-    /// The same for one plugin; all others stay.
+    /// The same for one plugin, which is loaded again whether or not anything changed; all others stay.
     async fn filled_only(&self, name: &str, config: &Config, old: &[Slot]) -> Vec<Slot> {
         let mut slots: Vec<Slot> = old.iter().filter(|slot| slot.binding.name.as_str() != name).cloned().collect();
         if let Some(binding) = bindings(config).into_iter().find(|binding| binding.name.as_str() == name) {
             let before = old.iter().find(|slot| slot.binding.name == binding.name).cloned();
             let installed = is_installed(&binding);
-            slots.push(self.workshop.fill(binding, installed, before, self.service.now()).await);
+            slots.push(self.workshop.fill(binding, installed, before, Load::Anew, self.service.now()).await);
         }
         in_order(&mut slots);
         slots
@@ -229,10 +273,28 @@ impl Inner {
         let _ = spawn_blocking(move || library.sweep(&named)).await;
     }
 
-    fn remember(&self, name: &PluginName, record: &library::Record) -> Result<(), RosterError> {
-        let path = || PathBuf::from(format!("{name}.json"));
-        self.workshop.library.remember(name, record).map_err(|error| RosterError::File { path: path(), error })
+    fn record(&self, name: &PluginName) -> Result<library::Record, RosterError> {
+        let library = &self.workshop.library;
+        library.record(name).map_err(|error| RosterError::File { path: library.record_path(name), error })
     }
+
+    fn remember(&self, name: &PluginName, record: &library::Record) -> Result<(), RosterError> {
+        let library = &self.workshop.library;
+        let file = |error| RosterError::File { path: library.record_path(name), error };
+        library.remember(name, record).map_err(file)
+    }
+}
+
+/// The text of a binding's file.
+async fn read(path: PathBuf) -> Result<String, RosterError> {
+    let read = spawn_blocking(move || fs::read_to_string(&path).map_err(|error| RosterError::File { path, error }));
+    read.await.map_err(|_| RosterError::Interrupted)?
+}
+
+async fn write(path: PathBuf, text: String) -> Result<(), RosterError> {
+    let write =
+        move || library::write_whole(&path, text.as_bytes(), 0o640).map_err(|error| RosterError::File { path, error });
+    spawn_blocking(write).await.map_err(|_| RosterError::Interrupted)?
 }
 
 /// The chain of these slots; none without a default plugin.
@@ -317,7 +379,7 @@ fn changes(old: &[Slot], new: &[Slot]) -> Vec<Reloaded> {
     let kept = new.iter().map(|slot| {
         let before = found(old, &slot.binding.name);
         let same = before.as_ref().is_some_and(|before| {
-            before.status == slot.status && before.binding == slot.binding && before.digest() == slot.digest()
+            before.status == slot.status && before.binding == slot.binding && before.is_same(slot)
         });
         let change = match (&slot.status, before) {
             (PluginStatus::Degraded { .. } | PluginStatus::Unavailable { .. }, _) => Reload::Failed,

@@ -2,16 +2,30 @@
 use toml::Value;
 
 use crate::config::{PluginBinding, PluginGrant};
-use crate::hooks::{Grant, Hook, HookSet};
+use crate::hooks::{Grant, Hook, HookSet, OnError};
 use crate::service::Reach;
+
+use super::secrets::sources;
 
 /// Everything that a plugin of this binding, asked in these hooks, may do.
 pub(super) fn reach(binding: &PluginBinding, hooks: &HookSet) -> Vec<Reach> {
     let grant = &binding.grant;
     let mut lines: Vec<Reach> = hooks.iter().map(|hook| line(format!("hook: {hook}"), asked(*hook))).collect();
-    if binding.states.takes(FINISHED) {
-        lines.push(line("state: finished".to_owned(), "is asked about finished hosts, too"));
-    }
+    lines.extend(Vec::from(binding.states.clone()).iter().map(|state| {
+        let meaning = match state.as_str() {
+            ALL => "is asked about hosts in every state but finished",
+            FINISHED => "is asked about finished hosts, too",
+            _ => "is asked about hosts in this state",
+        };
+        line(format!("state: {state}"), meaning)
+    }));
+    lines.push(place(binding));
+    lines.push(match binding.on_error {
+        OnError::Hold => line("on error: hold".to_owned(), "hosts wait while it fails"),
+        OnError::Skip => {
+            line("on error: skip".to_owned(), "while it fails the next plugin decides, and it guards nothing")
+        }
+    });
     lines.extend(grant.hosts.iter().map(|grant| {
         let (word, meaning) = about_hosts(*grant);
         line(format!("hosts: {word}"), meaning)
@@ -28,16 +42,31 @@ pub(super) fn reach(binding: &PluginBinding, hooks: &HookSet) -> Vec<Reach> {
         lines.push(line("catalog".to_owned(), "learns the names of images and templates"));
     }
     lines.extend(http(grant));
-    lines.extend(
-        grant
-            .signing
-            .keys()
-            .map(|name| line(format!("signing: {name}"), "has texts signed with this secret, which it never sees")),
-    );
+    lines.extend(grant.signing.iter().map(|(name, secret)| {
+        line(format!("signing: {name}{}", from(secret)), "has texts signed with this secret, which it never sees")
+    }));
     lines
 }
 
 const FINISHED: &str = "finished";
+const ALL: &str = "*";
+const EVERYWHERE: &str = "where: all hosts";
+
+/// The hosts that it is asked and told about.
+fn place(binding: &PluginBinding) -> Reach {
+    let fields = binding.selector_text.iter().map(|(field, value)| format!("{field} = {value}"));
+    let fields: Vec<String> = fields.collect();
+    if fields.is_empty() {
+        return line(EVERYWHERE.to_owned(), "is asked about all hosts");
+    }
+    line(format!("where: {}", fields.join(" and ")), "is asked about these hosts only")
+}
+
+/// Where a secret comes from; never what it is.
+fn from(secret: &Value) -> String {
+    let sources = secret.as_str().map(sources).unwrap_or_default();
+    if sources.is_empty() { ", as written".to_owned() } else { format!(" from file {}", sources.join(" and file ")) }
+}
 
 /// One line for each method and URL, and each header that the server adds.
 fn http(grant: &PluginGrant) -> Vec<Reach> {
@@ -54,12 +83,24 @@ fn http(grant: &PluginGrant) -> Vec<Reach> {
             line(format!("http: {method} {url}"), meaning)
         }));
         let headers = rule.get("headers").and_then(Value::as_table);
-        lines.extend(headers.into_iter().flat_map(|headers| headers.keys()).map(|name| {
+        lines.extend(headers.into_iter().flatten().map(|(name, secret)| {
             line(
-                format!("http: header {name} for {url}"),
+                format!("http: header {name} for {url}{}", from(secret)),
                 "the server adds this header, whose value the plugin never sees",
             )
         }));
+        if url.starts_with("https:") {
+            lines.push(match rule.get("ca_file").and_then(Value::as_str) {
+                Some(file) => line(
+                    format!("http: certificate of {url} by file {file}"),
+                    "whoever has a certificate of these authorities is believed",
+                ),
+                None => line(
+                    format!("http: certificate of {url} by the system"),
+                    "whoever has a certificate that this machine trusts is believed",
+                ),
+            });
+        }
     }
     lines
 }
@@ -95,12 +136,17 @@ pub(super) fn beyond(new: &[Reach], old: &[Reach]) -> Vec<Reach> {
     new.iter().filter(|line| !old.iter().any(|known| covers(known, line))).cloned().collect()
 }
 
-/// More orders per run cover fewer.
+/// More orders per run cover fewer, all hosts some of them, and all states but `finished` each of them.
 fn covers(known: &Reach, line: &Reach) -> bool {
     let orders = |line: &Reach| line.what.strip_prefix("orders per run: ").and_then(|most| most.parse::<u32>().ok());
     match (orders(known), orders(line)) {
         (Some(known), Some(line)) => line <= known,
-        _ => known.what == line.what,
+        _ => {
+            let state = line.what.strip_prefix("state: ");
+            known.what == line.what
+                || (known.what == EVERYWHERE && line.what.starts_with("where: "))
+                || (known.what.strip_prefix("state: ") == Some(ALL) && state.is_some_and(|state| state != FINISHED))
+        }
     }
 }
 
@@ -133,5 +179,32 @@ mod tests {
         let what = |lines: Vec<Reach>| lines.into_iter().map(|line| line.what).collect::<Vec<_>>();
         assert_eq!(what(beyond(&many, &few)), ["hosts: read", "orders per run: 9", "kv"]);
         assert_eq!(what(beyond(&few, &many)), [""; 0]);
+        let some = lines("name = \"a\"\nstates = [\"web\"]\nwhere = { \"metadata.site\" = \"fra1\" }\n");
+        let all = lines("name = \"a\"\n");
+        assert_eq!(what(beyond(&all, &some)), ["state: *", "where: all hosts"]);
+        assert_eq!(what(beyond(&some, &all)), [""; 0]);
+        let finished = lines("name = \"a\"\nstates = [\"*\", \"finished\"]\n");
+        assert_eq!(what(beyond(&finished, &all)), ["state: finished"]);
+    }
+
+    #[test]
+    fn what_is_swapped_is_more() {
+        let text = "name = \"a\"\non_error = \"hold\"\nwhere = { \"metadata.site\" = \"fra1\" }\nstates = [\"web\"]\n\
+                    [grant.signing]\nhook = \"${file:/key}\"\n[[grant.http]]\nurl = \"https://a/\"\nmethods = [\"GET\"]\n\
+                    ca_file = \"/ca\"\nheaders = { A = \"Bearer ${file:/token}\" }\n";
+        let swaps = [
+            ("\"hold\"", "\"skip\""),
+            ("fra1", "ams1"),
+            ("\"web\"", "\"db\""),
+            ("/key", "/other"),
+            ("\"/ca\"", "\"/other\""),
+            ("ca_file = \"/ca\"", ""),
+            ("/token", "/other"),
+        ];
+        for (old, new) in swaps {
+            let swapped = text.replace(old, new);
+            assert_ne!(swapped, text);
+            assert_eq!(beyond(&lines(&swapped), &lines(text)).len(), 1, "{old} to {new}");
+        }
     }
 }

@@ -1,8 +1,8 @@
 //! One plugin's place: from a binding to something that can be asked, whatever state its file is in.
 //!
 //! Invariant: what runs was allowed by the binding as it is written now. A broken file or configuration leaves the last
-//! component that worked in its place if the grants are the same, else one that works with the grants of now, else a stand-in
-//! that fails every call.
+//! component that worked in its place if the grants are the same, else one that works with the grants of now and is asked
+//! wherever the one that should run is, else a stand-in that fails every call there: what guarded something goes on to.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,8 +16,9 @@ use crate::hooks::{About, Binding, Breakers, Hook, HookSet, Plugin, PluginStatus
 use crate::plugin_host::{BrokenPlugin, Component, Interface, PluginHost, SecretText, egress::Rule};
 use crate::service::{Kept, Member};
 
-use super::library::{Library, Record, read_component};
+use super::library::{Library, Ran, Record, read_component};
 use super::reach::reach;
+use super::secrets::fingerprint;
 
 /// How far back an earlier component is looked for.
 const FALL_BACKS: usize = 3;
@@ -49,6 +50,17 @@ struct Key {
     digest: Option<Digest>,
     config: Value,
     grant: PluginGrant,
+    /// Of what is in the files that the grant names.
+    secrets: Digest,
+}
+
+/// When a plugin is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Load {
+    /// If it is not what runs already.
+    IfChanged,
+    /// In any case: somebody wants its breakers closed, or does not trust what runs.
+    Anew,
 }
 
 /// What plugins are made with.
@@ -73,26 +85,35 @@ impl Found {
 }
 
 impl Workshop {
-    /// Fills a slot, and keeps what runs in the old one if it is the same.
+    /// Fills a slot, and keeps what runs in the old one if it is the same and nobody wants it loaded anew.
     pub(super) async fn fill(
         &self,
         binding: PluginBinding,
         installed: bool,
         old: Option<Slot>,
+        load: Load,
         now: Timestamp,
     ) -> Slot {
-        let record = self.library.record(&binding.name);
+        let record = match self.library.record(&binding.name) {
+            Ok(record) => record,
+            Err(error) => return self.unremembered(binding, installed, old, &error),
+        };
         if record.disabled {
             return Slot { binding, installed, record, running: None, status: PluginStatus::Disabled };
         }
         let found = match self.find(&binding, &record).await {
             Ok(Some(found)) => found,
-            Ok(None) => return self.embedded(binding, record, old).await,
+            Ok(None) => return self.embedded(binding, record, old.filter(|_| load == Load::IfChanged)).await,
             Err(why) => return self.fall_back(binding, installed, record, old, None, why).await,
         };
         let digest = found.digest;
+        let wanted = key(&binding, Some(digest)).await;
         let old = match old {
-            Some(Slot { running: Some(running), .. }) if running.key == Some(key(&binding, Some(digest))) => {
+            Some(Slot { running: Some(running), .. })
+                if load == Load::IfChanged
+                    && running.key.as_ref() == Some(&wanted)
+                    && exports(&binding, &running.plugin.hooks()).is_ok() =>
+            {
                 let status = running.plugin.status();
                 return Slot { binding, installed, record, running: Some(running), status };
             }
@@ -115,16 +136,17 @@ impl Workshop {
         now: Timestamp,
     ) -> Slot {
         let status = running.plugin.status();
+        if record.rolled_back_to().is_some_and(|back| back != found.digest) {
+            record.rolled_back_to = None;
+        }
         if record.rolled_back_to.is_none() {
             let version = if let PluginStatus::Ready { version, .. } = &status { version.as_str() } else { "" };
-            if record.history.last().is_none_or(|last| last.digest != found.digest.to_string()) {
-                record.ran(&found.digest, version, now);
-            }
+            record.ran(&found.digest, version, running.plugin.hooks(), now);
         }
         let (library, name, remembered) = (Arc::clone(&self.library), binding.name.clone(), record.clone());
         let kept = spawn_blocking(move || {
             library.keep(&found.digest, &found.bytes)?;
-            if library.record(&name) == remembered { Ok(()) } else { library.remember(&name, &remembered) }
+            if library.record(&name)? == remembered { Ok(()) } else { library.remember(&name, &remembered) }
         });
         if let Ok(Err(error)) = kept.await {
             // It works all the same; only there is no way back to it.
@@ -147,8 +169,11 @@ impl Workshop {
             grants: binding.grant.core(),
             config: binding.config.clone(),
         };
+        // Before they are read to be used: of a secret that is rotated meanwhile, the next reload takes notice.
+        let key = key(binding, Some(found.digest)).await;
         let plugin = host.load(component).await.map_err(|error| error.to_string())?;
-        Ok(Running { plugin, breakers: Arc::default(), key: Some(key(binding, Some(found.digest))) })
+        exports(binding, &plugin.hooks())?;
+        Ok(Running { plugin, breakers: Arc::default(), key: Some(key) })
     }
 
     /// The component that a binding means; none for the default plugin that is part of this program.
@@ -161,7 +186,7 @@ impl Workshop {
 
     /// The default plugin that is part of this program.
     async fn embedded(&self, binding: PluginBinding, record: Record, old: Option<Slot>) -> Slot {
-        let wanted = Key { digest: None, config: binding.config.clone(), grant: binding.grant.clone() };
+        let wanted = key(&binding, None).await;
         let running = match (old.and_then(|old| old.running), &self.host) {
             (Some(running), _) if running.key.as_ref() == Some(&wanted) => running,
             (_, Ok(host)) => {
@@ -169,10 +194,30 @@ impl Workshop {
                 let key = plugin.status().is_ready().then_some(wanted);
                 Running { plugin, breakers: Arc::default(), key }
             }
-            (_, Err(why)) => stand_in(&binding, "built in", why),
+            (_, Err(why)) => stand_in(&binding, &record, "built in", why),
         };
         let status = running.plugin.status();
         Slot { binding, installed: false, record, running: Some(running), status }
+    }
+
+    /// Nobody knows whether this plugin was switched off, or rolled back: what stands there stays, else nothing runs.
+    fn unremembered(&self, binding: PluginBinding, installed: bool, old: Option<Slot>, error: &std::io::Error) -> Slot {
+        let path = self.library.record_path(&binding.name);
+        let why = format!(
+            "is held back, as nobody knows whether it was switched off: {}: {error}; repair that file, or remove it to begin anew",
+            path.display()
+        );
+        if let Some(mut slot) = old.as_ref().filter(|old| old.binding == binding).cloned() {
+            tracing::error!(plugin = %binding.name, why, "what was remembered of a plugin cannot be read");
+            if let Some(running) = &slot.running {
+                slot.status = degraded(running, &why);
+            }
+            return slot;
+        }
+        let record = old.map(|old| old.record).unwrap_or_default();
+        let running = stand_in(&binding, &record, &path.display().to_string(), &why);
+        let status = running.plugin.status();
+        Slot { binding, installed, record, running: Some(running), status }
     }
 
     /// The last component that worked, or a stand-in.
@@ -189,24 +234,34 @@ impl Workshop {
         let may = |digest: &Digest| binding.digest.is_none_or(|pinned| pinned == *digest);
         let runs = old.and_then(|old| old.running).filter(|running| {
             let key = running.key.as_ref();
-            key.is_some_and(|key| key.grant == binding.grant && key.digest.as_ref().is_some_and(may))
+            let same = key.is_some_and(|key| key.grant == binding.grant && key.digest.as_ref().is_some_and(may));
+            same && exports(&binding, &running.plugin.hooks()).is_ok()
         });
         if let Some(running) = runs {
             let status = degraded(&running, &why);
             return Slot { binding, installed, record, running: Some(running), status };
         }
+        let standing = record.standing();
         let earlier = record.history.iter().rev().filter_map(|ran| ran.digest.parse::<Digest>().ok());
+        // `make` sees to it that hooks which the binding names are exported.
+        let guarded = match &binding.hooks {
+            Some(hooks) => hooks.clone(),
+            None => hooks_of(standing),
+        };
+        let is_standing = |digest: &Digest| standing.is_some_and(|ran| ran.digest == digest.to_string());
         for digest in earlier.filter(|digest| Some(*digest) != broken && may(digest)).take(FALL_BACKS) {
             let (library, path) = (Arc::clone(&self.library), self.library.path(&digest));
             let Ok(Ok(bytes)) = spawn_blocking(move || library.component(&digest)).await else { continue };
-            if let Ok(running) = self.make(&binding, &Found { origin: path.display().to_string(), digest, bytes }).await
+            let found = Found { origin: path.display().to_string(), digest, bytes };
+            if let Ok(running) = self.make(&binding, &found).await
+                && (guarded.is_subset(&running.plugin.hooks()) || is_standing(&digest))
             {
                 let status = degraded(&running, &why);
                 return Slot { binding, installed, record, running: Some(running), status };
             }
         }
         let origin = binding.component.as_ref().map_or_else(|| binding.file.clone(), Clone::clone);
-        let running = stand_in(&binding, &origin.display().to_string(), &why);
+        let running = stand_in(&binding, &record, &origin.display().to_string(), &why);
         let status = running.plugin.status();
         Slot { binding, installed, record, running: Some(running), status }
     }
@@ -233,6 +288,15 @@ impl Slot {
     /// The digest of the component that runs.
     pub(super) fn digest(&self) -> Option<Digest> {
         self.running.as_ref()?.key.as_ref()?.digest
+    }
+
+    /// Whether the very same runs, or nothing.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (&self.running, &other.running) {
+            (Some(one), Some(other)) => Arc::ptr_eq(&one.plugin, &other.plugin),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
     }
 
     /// The hooks that it is asked in.
@@ -274,11 +338,13 @@ impl Slot {
     }
 }
 
-fn key(binding: &PluginBinding, digest: Option<Digest>) -> Key {
-    Key { digest, config: binding.config.clone(), grant: binding.grant.clone() }
+async fn key(binding: &PluginBinding, digest: Option<Digest>) -> Key {
+    let grant = binding.grant.clone();
+    let secrets = spawn_blocking(move || fingerprint(&grant)).await.unwrap_or_else(|_| Digest::of(&[]));
+    Key { digest, config: binding.config.clone(), grant: binding.grant.clone(), secrets }
 }
 
-/// Where to look, in this order: what an operator went back to, the file that the binding names, the component that was
+/// Where to look, in this order: what an operator went back to if the binding allows it, the file that the binding names, the component that was
 /// installed, the plugins folder.
 fn find(
     binding: &PluginBinding,
@@ -291,7 +357,8 @@ fn find(
         let bytes = library.component(digest).map_err(|error| format!("has no component: {path}: {error}"))?;
         Ok(Some(Found { origin: path, digest: *digest, bytes }))
     };
-    if let Some(digest) = back {
+    // A digest that was pinned since says more than a rollback does.
+    if let Some(digest) = back.filter(|back| binding.digest.is_none_or(|pinned| pinned == *back)) {
         return installed(&digest);
     }
     let name = &binding.name;
@@ -363,14 +430,31 @@ fn degraded(running: &Running, why: &str) -> PluginStatus {
     }
 }
 
-/// Fails every call in the hooks that the plugin is bound to; of one whose hooks nobody knows, in all that decide.
-fn stand_in(binding: &PluginBinding, origin: &str, why: &str) -> Running {
-    let deciding = || Hook::ALL.into_iter().filter(|hook| hook.is_decision()).collect();
+/// Whether a component has the hooks that its binding names. The error continues the plugin's name.
+fn exports(binding: &PluginBinding, exported: &HookSet) -> Result<(), String> {
+    let bound = binding.hooks.as_ref();
+    let missing: Vec<String> =
+        bound.into_iter().flat_map(|bound| bound.difference(exported)).map(Hook::to_string).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let exported: Vec<String> = exported.iter().map(Hook::to_string).collect();
+    let (missing, exported) = (missing.join(" and "), exported.join(" and "));
+    Err(format!("is bound to {missing}, which its component does not export: it exports {exported}"))
+}
+
+/// The hooks of a component that ran; all of them if nobody knows: what may have been guarded is.
+fn hooks_of(ran: Option<&Ran>) -> HookSet {
+    ran.and_then(|ran| ran.hooks.clone()).unwrap_or_else(|| Hook::ALL.into())
+}
+
+/// Fails every call in the hooks that the plugin is bound to, else in those that it was asked in before.
+fn stand_in(binding: &PluginBinding, record: &Record, origin: &str, why: &str) -> Running {
     let hooks = match &binding.hooks {
         Some(hooks) => hooks.clone(),
         // It was never asked in others, and changes of hosts must not hang on it.
         None if binding.name.is_default() => HookSet::from([Hook::Boot, Hook::Discovery]),
-        None => deciding(),
+        None => hooks_of(record.standing()),
     };
     let plugin = BrokenPlugin::new(binding.name.as_str(), origin, hooks, &why);
     Running { plugin, breakers: Arc::default(), key: None }

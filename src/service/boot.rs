@@ -21,7 +21,7 @@ use crate::render::{BaseUrl, BootScript, HoldVars, LocalVars, NewVars, ServerVar
 use crate::store::{Candidates, StoreError};
 
 use super::explain::{Decision, Explanation};
-use super::plan::{Occasion, boot_request, host_vars};
+use super::plan::{Occasion, Rendered, boot_request, host_vars};
 use super::plugins::{By, PatchRefused};
 use super::transition::MayBecome;
 use super::{ANSWER_WITHIN, CONFLICT_RETRIES, Service, jitter, random_bootid};
@@ -319,7 +319,7 @@ impl Service {
         let mut outcome = hooks.decide_boot(call, request).await;
         trail.trace = Some(std::mem::take(&mut outcome.trace));
         let host = match self.apply_patches(host.clone(), &outcome).await {
-            Ok(host) => host,
+            Ok(Ok(host) | Err((host, _))) => host,
             Err(error) => {
                 tracing::warn!(host = %host.id, %error, "a plugin's change to a finished host was not committed");
                 host
@@ -365,7 +365,10 @@ impl Service {
         let call = Call::new(format!("boot-{}-{}", host.id, now.as_nanosecond()), milliseconds(now), Run::Real);
         let mut outcome = self.hooks().decide_boot(call, boot_request(&host, asking.facts)).await;
         trail.trace = Some(std::mem::take(&mut outcome.trace));
-        host = self.apply_patches(host, &outcome).await?;
+        host = match self.apply_patches(host, &outcome).await? {
+            Ok(host) => host,
+            Err((host, why)) => return Ok(Told::hold(Some(host), why)),
+        };
         let plan = match outcome.answer {
             BootAnswer::Hold(hold) => return Ok(Told::hold_as_told(host, hold)),
             BootAnswer::Boot(BootPlan::LocalDisk) => return Ok(Told::local(Some(host), outcome.reason)),
@@ -383,15 +386,19 @@ impl Service {
             Ok(rendered) => rendered,
             Err(refused) => return Ok(Told::hold(Some(host), refused)),
         };
-        let offered = Offer { bootid, from: asking.from, image: rendered.image, writes: rendered.writes };
+        let Rendered { script, image, writes, detour, what } = rendered;
+        let offered = Offer { bootid, from: asking.from, image, writes, detour };
         // Durable before the machine sees it: the answer to a later call must not depend on luck.
         let host = self.commit(&host, offer(&host, offered, self.clock.now())).await?;
-        let decision = Decision::Boot { what: rendered.what };
-        Ok(Told { host: Some(host), decision, script: Some(rendered.script), again_s: None })
+        Ok(Told { host: Some(host), decision: Decision::Boot { what }, script: Some(script), again_s: None })
     }
 
-    /// Commits what plugins changed with their decision.
-    async fn apply_patches(&self, mut host: Host, outcome: &BootOutcome) -> Result<Host, StoreError> {
+    /// Commits what plugins changed with their decision; or says what of it cannot be, as those asked later decided on it.
+    async fn apply_patches(
+        &self,
+        mut host: Host,
+        outcome: &BootOutcome,
+    ) -> Result<Result<Host, (Host, String)>, StoreError> {
         for GivenPatch { plugin, patch } in &outcome.patches {
             let change = match plugin.parse::<PluginName>() {
                 Ok(plugin) => self.change_by_plugin(&host, patch, &plugin, By::Answer).await,
@@ -401,10 +408,13 @@ impl Service {
                 Ok(Some(change)) => host = self.commit(&host, change).await?,
                 Ok(None) => {}
                 Err(PatchRefused::Store(error)) => return Err(error),
-                Err(error) => tracing::warn!(host = %host.id, plugin, %error, "a plugin's change was not applied"),
+                Err(error) => {
+                    tracing::warn!(host = %host.id, plugin, %error, "a plugin's change was not applied");
+                    return Ok(Err((host, format!("the plugin {plugin} wants a change that cannot be made: {error}"))));
+                }
             }
         }
-        Ok(host)
+        Ok(Ok(host))
     }
 
     /// Puts an event about a stranger on the timeline, unless the same was noted of late: machines ask every few seconds.

@@ -7,15 +7,18 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use crate::hooks::{About, BreakerState, Hook, Hooks, OnError, PluginStatus};
+use crate::hooks::{About, BreakerState, Hook, Hooks, LogLine, OnError, PluginStatus};
 
 /// All plugins that are bound, and how they come and go.
 pub trait Roster: Send + Sync {
     /// Every plugin in the order in which they are asked, the default plugin last.
     fn members(&self) -> Vec<Member>;
 
-    /// Reads configuration and components again, all of them or one plugin's. What did not change is left as it is; naming
-    /// a plugin ends its rollback.
+    /// The newest lines that a plugin of this name wrote since the server started, oldest first.
+    fn log_lines(&self, name: &str) -> Vec<LogLine>;
+
+    /// Reads configuration, components and secrets again, all of them or one plugin's. What did not change is left as it is;
+    /// a plugin that is named is loaded again in any case, which ends its rollback and closes its breakers.
     fn reload(&self, name: Option<String>) -> BoxFuture<'_, Result<Vec<Reloaded>, RosterError>>;
 
     /// Runs the component that ran before the present one, until the next install, or reload by name.
@@ -105,7 +108,7 @@ pub enum Reload {
     Unchanged,
     /// It is bound now.
     Added,
-    /// Its component, configuration, grants or binding are others.
+    /// Its component, configuration, grants, secrets or binding are others, or it was named and loaded again.
     Changed,
     /// It is bound no longer.
     Removed,
@@ -118,12 +121,15 @@ pub enum Reload {
 pub struct Installation {
     /// The instance's name.
     pub name: String,
-    /// The binding, as a `[[plugin]]` in JSON; `name` and `digest` are added.
+    /// The binding, as a `[[plugin]]` in JSON; `name` and `digest` are added. Of one that is bound already, `grant`, `hooks`
+    /// and `events` stay as its operator wrote them.
     pub binding: Map<String, Value>,
     /// The component; none: that of the plugin as it is bound.
     pub component: Option<Vec<u8>>,
     /// Whether it may be allowed more than the one it replaces.
     pub widen: bool,
+    /// Whether `grant`, `hooks` and `events` are those of `binding`, even if the plugin is bound with others.
+    pub grants_from_plugin: bool,
     /// Only look at it.
     pub dry_run: bool,
 }

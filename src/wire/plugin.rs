@@ -153,6 +153,25 @@ pub struct KeyView {
     pub value: Option<String>,
 }
 
+/// A line that a plugin wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLineView {
+    /// Grows with every line; what came after it is asked for with `?after=`.
+    pub number: u64,
+    /// When its call began.
+    pub at: Timestamp,
+    /// `debug`, `info`, `warn` or `error`.
+    pub level: String,
+    /// The hook it was in; none while it was loaded.
+    pub hook: Option<String>,
+    /// Which call: the same for every retry.
+    pub call: String,
+    /// What it says.
+    pub text: String,
+    /// Names and values.
+    pub fields: Vec<(String, String)>,
+}
+
 /// A hook in which a plugin is not asked as usual.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BreakerView {
@@ -195,6 +214,9 @@ pub struct InstallPlugin {
     /// Whether it may be allowed more than the one it replaces.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub widen: bool,
+    /// Whether `grant`, `hooks` and `events` replace those with which it is bound; else these stay.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub grants_from_plugin: bool,
     /// Say what would change, and change nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,

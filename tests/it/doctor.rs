@@ -85,7 +85,8 @@ fn a_clock_behind_the_data_and_open_data_are_found() {
     let site = sound();
     fs::create_dir(site.path("data")).unwrap();
     let file = fs::File::create(site.path("data/newer")).unwrap();
-    file.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).unwrap();
+    let written = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(written + Duration::from_secs(3600)).unwrap();
     fs::set_permissions(site.path("data"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let (code, findings) = doctor(&site, &[]);
     assert_eq!(code, 1);

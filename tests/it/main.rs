@@ -19,6 +19,7 @@ mod doctor;
 mod doubt;
 mod hostile;
 mod layers;
+mod operators;
 mod people;
 mod plane;
 mod plugins;

@@ -1,10 +1,13 @@
 //! Operating plugins: whatever is bound, missing, broken, replaced or switched off, machines are answered, and people told.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::support::server::serve_command;
@@ -184,6 +187,218 @@ fn a_plugin_that_is_switched_off_is_not_asked_until_it_is_switched_on() {
 }
 
 #[test]
+fn a_hangup_during_the_start_ends_nothing() {
+    let site = bound(&holding(1), "");
+    let mut child = serve_command(&site).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let listens = std::thread::spawn(move || lines.any(|line| line.is_ok_and(|line| line.contains("listens"))));
+    let begin = Instant::now();
+    // From when it has begun its work until it says that it is done.
+    while !site.path("data").exists() && begin.elapsed() < Duration::from_secs(60) {
+        std::thread::yield_now();
+    }
+    while !listens.is_finished() {
+        kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(listens.join().unwrap(), "the server ended with {:?}", child.wait());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_plugin_whose_record_is_unreadable_is_not_switched_on_by_that() {
+    let mut server = bound(&holding(1), "").serve();
+    write(&server.site, &holding(2));
+    server.cli(&["plugin", "reload"]).done();
+    server.cli(&["plugin", "disable", "racks"]).done();
+    let record = server.site.path("data/plugins/racks.json");
+    let good = std::fs::read(&record).unwrap();
+    std::fs::write(&record, "{").unwrap();
+    server.cli(&["plugin", "reload"]).done();
+    assert_eq!(plugin(&server, "racks")["status"], "disabled");
+    for command in ["enable", "rollback", "reload"] {
+        assert_eq!(server.cli(&["plugin", command, "racks"]).code, 1, "{command}");
+    }
+    server.crash_and_restart();
+    let shown = plugin(&server, "racks");
+    assert_eq!(shown["status"], "broken");
+    assert!(shown["problem"].as_str().unwrap().contains("racks.json"), "{shown}");
+    Machine::new(1).holds(&server, "racks");
+    assert_eq!(std::fs::read_to_string(&record).unwrap(), "{");
+    // Nothing was lost: repaired, it is off as before, and there is a way back.
+    std::fs::write(&record, good).unwrap();
+    server.cli(&["plugin", "reload", "racks"]).done();
+    assert_eq!(plugin(&server, "racks")["status"], "disabled");
+    server.cli(&["plugin", "enable", "racks"]).done();
+    server.cli(&["plugin", "rollback", "racks"]).done();
+    assert_eq!(plugin(&server, "racks")["digest"], digest(&holding(1)));
+}
+
+/// What is kept of a component.
+fn lose(site: &Site, component: &[u8]) {
+    let digest = digest(component);
+    let kept = site.path("data/plugins").join(digest.replace("sha256:", "")).with_extension("wasm");
+    std::fs::remove_file(kept).unwrap();
+}
+
+#[test]
+fn a_component_without_a_hook_that_its_binding_names_does_not_run() {
+    let server = bound(&passing(1), "hooks = [\"boot\", \"transition\"]\n").serve();
+    let shown = plugin(&server, "racks");
+    assert_eq!(shown["status"], "broken");
+    assert!(shown["problem"].as_str().unwrap().contains("is bound to transition"), "{shown}");
+    assert_eq!(shown["hooks"], json!(["boot", "transition"]));
+    // Nor when the binding of one that runs is changed.
+    let config = std::fs::read_to_string(server.site.path("kiwispray.toml")).unwrap();
+    let write = |text: String| std::fs::write(server.site.path("kiwispray.toml"), text).unwrap();
+    write(config.replace(", \"transition\"", ""));
+    server.cli(&["plugin", "reload"]).done();
+    assert_eq!(plugin(&server, "racks")["status"], "ok");
+    write(config);
+    assert_eq!(server.cli(&["plugin", "reload"]).code, 1);
+    assert_eq!(plugin(&server, "racks")["status"], "broken");
+}
+
+#[test]
+fn nothing_takes_the_place_of_a_guard_that_guards_less() {
+    let mut server = bound(&passing(1), "").serve();
+    let guard = guest::asked_in(&["boot", "transition"], "");
+    write(&server.site, &guard);
+    server.cli(&["plugin", "reload"]).done();
+    assert_eq!(plugin(&server, "racks")["hooks"], json!(["boot", "transition"]));
+    server.kill();
+    write(&server.site, b"garbage");
+    lose(&server.site, &guard);
+    server.restart();
+    let shown = plugin(&server, "racks");
+    assert_eq!((&shown["status"], &shown["hooks"]), (&"broken".into(), &json!(["boot", "transition"])));
+    Machine::new(1).holds(&server, "racks");
+}
+
+#[test]
+fn a_broken_plugin_holds_only_what_it_was_asked_about() {
+    let guard = guest::asked_in(&["transition"], "");
+    let mut server = bound(&guard, "").serve();
+    server.kill();
+    write(&server.site, b"garbage");
+    lose(&server.site, &guard);
+    server.restart();
+    let shown = plugin(&server, "racks");
+    assert_eq!((&shown["status"], &shown["hooks"]), (&"broken".into(), &json!(["transition"])));
+    assert!(!Machine::new(1).boot(&server).script.contains("racks"));
+}
+
+#[test]
+fn a_digest_that_is_pinned_after_a_rollback_is_the_one_that_runs() {
+    let (first, second) = (holding(1), passing(2));
+    let mut server = bound(&first, "").serve();
+    write(&server.site, &second);
+    server.cli(&["plugin", "reload"]).done();
+    server.cli(&["plugin", "rollback", "racks"]).done();
+    let config = std::fs::read_to_string(server.site.path("kiwispray.toml")).unwrap();
+    let named = "component = \"plugins/racks.wasm\"";
+    let pinned = config.replace(named, &format!("{named}\ndigest = \"{}\"", digest(&second)));
+    std::fs::write(server.site.path("kiwispray.toml"), pinned).unwrap();
+    let check = |server: &Server| {
+        let shown = plugin(server, "racks");
+        assert_eq!((&shown["digest"], &shown["rolled_back"]), (&digest(&second).into(), &false.into()));
+        assert_eq!(shown["status"], "ok");
+    };
+    server.cli(&["plugin", "reload"]).done();
+    check(&server);
+    server.crash_and_restart();
+    check(&server);
+}
+
+#[test]
+fn a_reload_by_name_closes_breakers() {
+    let server = bound(&guest::deciding_by("unreachable"), "").serve();
+    for machine in 1..=4 {
+        Machine::new(machine).boot(&server);
+    }
+    let breakers = |server: &Server| plugin(server, "racks")["breakers"].as_array().unwrap().len();
+    server.cli(&["plugin", "reload"]).done();
+    assert_eq!(breakers(&server), 1);
+    assert_eq!(server.cli(&["plugin", "reload", "racks"]).done().out, "racks: changed\n");
+    assert_eq!(breakers(&server), 0);
+}
+
+#[test]
+fn a_rotated_secret_is_a_change() {
+    let site = Site::new();
+    let token = site.path("token");
+    std::fs::write(&token, "one").unwrap();
+    let header = format!("Bearer ${{file:{}}}", token.display());
+    let site = site.config(&format!(
+        "[[plugin]]\nname = \"racks\"\ncomponent = \"plugins/racks.wasm\"\n[[plugin.grant.http]]\n\
+         url = \"https://racks.example.org/\"\nmethods = [\"GET\"]\nheaders = {{ Authorization = \"{header}\" }}\n"
+    ));
+    write(&site, &passing(1));
+    let server = site.serve();
+    assert_eq!(server.cli(&["plugin", "reload"]).done().out, "racks: unchanged\ndefault: unchanged\n");
+    std::fs::write(&token, "two").unwrap();
+    assert_eq!(server.cli(&["plugin", "reload"]).done().out, "racks: changed\ndefault: unchanged\n");
+}
+
+#[test]
+fn what_a_removed_plugin_left_behind_can_be_purged_later() {
+    let server = Site::new().serve();
+    let path = folder(&server.site, &guest::asked_in(&["events"], "(i32.store (i32.const 4100) (local.get 1))"), "");
+    let manifest = path.join("plugin.toml");
+    std::fs::write(&manifest, "name = \"racks\"\nhooks = [\"events\"]\n").unwrap();
+    server.cli(&["plugin", "install", path.to_str().unwrap(), "--yes"]).done();
+    Machine::new(1).boot(&server);
+    let begin = Instant::now();
+    while plugin(&server, "racks")["outbox"]["behind"] != 0 {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{}", plugin(&server, "racks"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    server.cli(&["plugin", "remove", "racks", "--yes"]).done();
+    server.cli(&["plugin", "remove", "racks", "--yes"]).refused(3, "there is no plugin racks");
+    server.cli(&["plugin", "remove", "racks", "--yes", "--purge"]).done();
+    server.cli(&["plugin", "remove", "racks", "--yes", "--purge"]).refused(3, "there is no plugin racks");
+}
+
+#[test]
+fn what_an_operator_wrote_stays_over_an_update_and_comes_back_with_a_rollback() {
+    let mut server = Site::new().serve();
+    let path = folder(&server.site, &holding(1), "kv = true\nhosts = [\"read\", \"states\"]");
+    let (path, bare) = (path.to_str().unwrap().to_owned(), path.join("racks.wasm"));
+    server.cli(&["plugin", "install", &path, "--yes"]).done();
+    // The operator takes something away, and leaves a note.
+    let file = server.site.path("plugins.d/racks.toml");
+    let text = |server: &Server| std::fs::read_to_string(server.site.path("plugins.d/racks.toml")).unwrap();
+    let mine = format!("# mine\n{}", text(&server).replace("kv = true", "kv = false"));
+    std::fs::write(&file, &mine).unwrap();
+    server.cli(&["plugin", "reload", "racks"]).done();
+    let kv =
+        |server: &Server| plugin(server, "racks")["reach"].as_array().unwrap().iter().any(|line| line["what"] == "kv");
+    for (number, what) in [(2, path.as_str()), (3, bare.to_str().unwrap())] {
+        folder(&server.site, &passing(number), "kv = true\nhosts = [\"read\", \"states\"]");
+        server.cli(&["plugin", "install", what, "--yes"]).done();
+        assert!(!kv(&server) && text(&server).contains("states"), "{}", text(&server));
+    }
+    let newest = text(&server);
+    server.cli(&["plugin", "rollback", "racks"]).done();
+    server.cli(&["plugin", "rollback", "racks"]).done();
+    assert_eq!(text(&server), mine);
+    let check = |server: &Server| {
+        let shown = plugin(server, "racks");
+        assert_eq!((&shown["digest"], &shown["rolled_back"]), (&digest(&holding(1)).into(), &true.into()));
+        assert!(!kv(server));
+    };
+    check(&server);
+    server.crash_and_restart();
+    server.cli(&["plugin", "reload"]).done();
+    check(&server);
+    server.cli(&["plugin", "reload", "racks"]).done();
+    assert_eq!((text(&server), &plugin(&server, "racks")["digest"]), (newest, &digest(&passing(3)).into()));
+    server.cli(&["plugin", "install", &path, "--yes", "--grants-from-plugin", "--widen"]).done();
+    assert!(kv(&server));
+}
+
+#[test]
 fn a_hangup_binds_what_is_configured_now() {
     let server = Site::new().serve();
     assert!(!Machine::new(1).boot(&server).script.contains("hostile"));
@@ -261,10 +476,11 @@ fn a_plugin_is_installed_updated_and_removed_on_the_running_server() {
 
     // Another component keeps what was bound, and may not do more without being told so.
     folder(&server.site, &passing(2), "kv = true\nhosts = [\"read\"]");
-    let refused = server.cli(&["plugin", "install", path, "--yes"]).refused(4, "--widen");
+    let fresh = "--grants-from-plugin";
+    let refused = server.cli(&["plugin", "install", path, "--yes", fresh]).refused(4, "--widen");
     assert!(refused.err.contains("kv") && refused.err.contains("hosts: read"), "{refused:?}");
     Machine::new(1).holds(&server, "hostile");
-    server.cli(&["plugin", "install", path, "--yes", "--widen"]).done();
+    server.cli(&["plugin", "install", path, "--yes", "--widen", fresh]).done();
     assert!(!Machine::new(1).boot(&server).script.contains("hostile"));
     assert_eq!(plugin(&server, "racks")["priority"], 7);
     server.cli(&["plugin", "rollback", "racks"]).done();
@@ -274,12 +490,13 @@ fn a_plugin_is_installed_updated_and_removed_on_the_running_server() {
     folder(&server.site, b"\0asm garbage", "");
     server.cli(&["plugin", "install", path, "--yes"]).refused(2, "is not a WebAssembly component");
     folder(&server.site, &passing(3), "kvv = true");
-    assert_eq!(server.cli(&["plugin", "install", path, "--yes"]).code, 2);
+    assert_eq!(server.cli(&["plugin", "install", path, "--yes", fresh]).code, 2);
     Machine::new(1).holds(&server, "hostile");
 
     server.cli(&["plugin", "remove", "racks", "--yes"]).done();
     assert!(!file.exists() && !Machine::new(1).boot(&server).script.contains("hostile"));
     server.cli(&["plugin", "remove", "racks", "--yes"]).refused(3, "there is no plugin racks");
+    server.cli(&["plugin", "remove", "racks", "--yes", "--purge"]).refused(3, "there is no plugin racks");
     server.cli(&["plugin", "remove", "default", "--yes"]).refused(4, "the default plugin cannot be removed");
 }
 

@@ -32,6 +32,9 @@ pub(crate) struct BindingArgs {
     /// What its failure means for a host: hold, or skip to the next plugin [default: as it is bound; at first hold]
     #[arg(long, value_name = "WHAT", value_parser = ["hold", "skip"])]
     on_error: Option<String>,
+    /// Take grants, hooks and events from plugin.toml [default: as it is bound; at first those of plugin.toml]
+    #[arg(long)]
+    grants_from_plugin: bool,
 }
 
 /// Ready to be sent.
@@ -45,6 +48,7 @@ pub(crate) struct Wanted {
     pub(crate) is_bound: bool,
     binding: Map<String, Value>,
     component: Vec<u8>,
+    grants_from_plugin: bool,
 }
 
 impl Wanted {
@@ -87,12 +91,17 @@ impl Wanted {
             binding.extend(kept(bound));
         }
         args.add_to(&mut binding)?;
-        Ok(Self { name, file, is_bound: bound.is_some(), binding, component })
+        let grants_from_plugin = args.grants_from_plugin;
+        if grants_from_plugin && folder.is_none() {
+            return Err(CliError::usage(format!("there is no plugin.toml beside {}", file.display())));
+        }
+        Ok(Self { name, file, is_bound: bound.is_some(), binding, component, grants_from_plugin })
     }
 
     /// The body of a request.
     pub(crate) fn body(&self, widen: bool, dry_run: bool) -> Result<Vec<u8>> {
-        let head = InstallPlugin { binding: self.binding.clone(), widen, dry_run };
+        let grants_from_plugin = self.grants_from_plugin;
+        let head = InstallPlugin { binding: self.binding.clone(), widen, grants_from_plugin, dry_run };
         let mut body = serde_json::to_vec(&head).map_err(|error| CliError::failed(error.to_string()))?;
         body.push(b'\n');
         body.extend(&self.component);

@@ -12,7 +12,6 @@ use crate::wire::{DroppedView, JobRanView, KeyView, LetterView, ReplayedView, Ru
 
 /// Events that a plugin could not be told of.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct DeadLetters {
     #[command(subcommand)]
     command: LettersCommand,

@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod inside;
 mod install;
+mod logs;
 mod new;
 mod operate;
 mod record;
@@ -45,6 +46,8 @@ pub(crate) enum PluginCommand {
         /// The plugin
         name: String,
     },
+    /// Show what a plugin wrote: the newest 500 lines since the server started
+    Logs(logs::Logs),
     /// Install a plugin, or another component of one: shows what it may do, and asks
     Install(install::Install),
     /// Take an installed plugin out
@@ -87,6 +90,7 @@ impl PluginCommand {
             Self::Replay(replay) => replay.run(context).await,
             Self::List => show::list(context).await,
             Self::Show { name } => show::show(context, &name).await,
+            Self::Logs(logs) => logs.run(context).await,
             Self::Install(install) => install.run(context).await,
             Self::Remove(remove) => remove.run(context).await,
             Self::Reload(reload) => reload.run(context).await,

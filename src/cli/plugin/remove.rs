@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::super::Context;
 use super::super::client::with_query;
-use super::super::error::Result;
+use super::super::error::{Exit, Result};
 use super::super::words::harmless;
 use crate::wire::PluginDetail;
 
@@ -24,12 +24,16 @@ pub(crate) struct Remove {
 impl Remove {
     pub(crate) async fn run(self, context: &Context) -> Result {
         let (client, screen) = (context.client()?, &context.screen);
-        let plugin: PluginDetail = client.get(&super::path(&self.name)).await?;
-        let name = harmless(&plugin.name);
-        let stake = format!(
-            "The plugin {name} will be asked no more, and its binding ({}) will be gone.",
-            harmless(plugin.file.as_deref().unwrap_or("none"))
-        );
+        let name = harmless(&self.name);
+        let stake = match client.get::<PluginDetail>(&super::path(&self.name)).await {
+            Ok(plugin) => format!(
+                "The plugin {name} will be asked no more, and its binding ({}) will be gone.",
+                harmless(plugin.file.as_deref().unwrap_or("none"))
+            ),
+            // What it stored may have been kept when it was removed.
+            Err(error) if self.purge && error.exit == Exit::NotFound => format!("No plugin {name} is bound any more."),
+            Err(error) => return Err(error),
+        };
         let fate = if self.purge {
             "What it stored will be gone, too."
         } else {
@@ -38,7 +42,8 @@ impl Remove {
         screen.confirm(&format!("{stake}\n{fate}"), self.yes)?;
         let purge = self.purge.then_some(("purge", "true"));
         client.delete(&with_query(&super::path(&self.name), purge)).await?;
-        screen.remark(&format!("{name}: removed. Undo: install it again."));
+        let undo = if self.purge { "What it stored does not come back" } else { "Undo: install it again" };
+        screen.remark(&format!("{name}: removed. {undo}."));
         Ok(())
     }
 }

@@ -56,6 +56,7 @@ fn every_wrong_binding_is_answered_by_a_sentence() {
     let cases = [
         "[[plugin]]\nhooks = []\n",
         "[[plugin]]\nname = \"Racks!\"\n",
+        "[[plugin]]\nname = \"reload\"\n",
         "[[plugin]]\nname = \"racks\"\n[[plugin]]\nname = \"racks\"\n",
         "[[plugin]]\nname = \"racks\"\nhook = [\"boot\"]\npriorty = 1\nzzz = 1\n[plugin.grant]\nhost = []\nsudo = true\n",
         "[[plugin]]\nname = \"racks\"\nhooks = [\"boots\", \"firmware\"]\nstates = \"*\"\n",

@@ -40,6 +40,7 @@ pub fn register(id: HostId, registration: Registration, actor: Actor, now: Times
         boot: None,
         past: Vec::new(),
         metadata,
+        installed: false,
         seen: actor == Actor::Machine,
         created_at: now,
         changed_at: now,

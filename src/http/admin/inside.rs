@@ -1,14 +1,15 @@
-//! What plugins have beside their binding: events that could not be told, jobs, and a store of their own.
+//! What plugins have beside their binding: lines that they wrote, events that could not be told, jobs, and a store of their own.
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::domain::{HostId, PluginName};
-use crate::hooks::Run;
+use crate::hooks::{Hook, LogLevel, LogLine, Run};
 use crate::service::{HostsError, Letters};
-use crate::wire::{DroppedView, JobRanView, KeyView, LetterView, ReplayedView, RunJob};
+use crate::wire::{DroppedView, JobRanView, KeyView, LetterView, LogLineView, ReplayedView, RunJob};
 
 use super::error::Refusal;
 use super::parse::{bad, document, query as query_document};
@@ -37,6 +38,13 @@ struct KeysQuery {
     after: Option<String>,
 }
 
+/// Only lines with a greater number.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LogsQuery {
+    after: Option<String>,
+}
+
 impl LettersQuery {
     fn after(&self) -> Answer<Option<(HostId, u64)>> {
         let Some(text) = &self.after else { return Ok(None) };
@@ -54,6 +62,37 @@ impl LettersQuery {
             (None, None) => Ok(Letters::All),
             (None, Some(_)) => Err(bad("an event is one of a host: name it, too")),
         }
+    }
+}
+
+pub(super) async fn logs(
+    State(admin): Shared,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer<Json<Vec<LogLineView>>> {
+    let LogsQuery { after } = query_document(query.as_deref())?;
+    let after = after.map(|number| number.parse::<u64>()).transpose().map_err(|_| bad("after is a number"))?;
+    let lines = admin.roster.log_lines(&member(&admin, &name)?.name);
+    let newer = lines.into_iter().filter(|line| after.is_none_or(|after| line.number > after));
+    Ok(Json(newer.map(line).collect()))
+}
+
+fn line(line: LogLine) -> LogLineView {
+    let level = match line.level {
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+    };
+    let at = i64::try_from(line.at_ms).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+    LogLineView {
+        number: line.number,
+        at: at.unwrap_or(Timestamp::MAX),
+        level: level.to_owned(),
+        hook: line.hook.as_ref().map(Hook::to_string),
+        call: line.call,
+        text: line.text,
+        fields: line.fields,
     }
 }
 

@@ -100,6 +100,7 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/plugins/{name}/enable", post(plugins::enable))
         .route("/plugins/{name}/approve", post(plugins::approve))
         .route("/plugins/{name}/recordings", get(plugins::recordings).post(plugins::record))
+        .route("/plugins/{name}/logs", get(inside::logs))
         .route("/plugins/{name}/dead-letters", get(inside::letters).delete(inside::drop_letters))
         .route("/plugins/{name}/dead-letters/replay", post(inside::replay))
         .route("/plugins/{name}/jobs/{job}/run", post(inside::run_job))

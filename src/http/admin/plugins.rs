@@ -10,7 +10,9 @@ use serde_json::Value;
 
 use crate::domain::{Actor, PluginName};
 use crate::hooks::{BreakerState, Hook, OnError, PluginStatus};
-use crate::service::{HostsError, Installation, Installed, Member, Reach, Reload, Reloaded, RosterError, Service};
+use crate::service::{
+    HostsError, Installation, Installed, JobState, Member, OutboxState, Reach, Reload, Reloaded, RosterError, Service,
+};
 use crate::store::Orders;
 use crate::wire::{
     ApproveOrders, Approved, BreakerView, InstallPlugin, InstalledPlugin, JobView, KeptView, OutboxView, PluginDetail,
@@ -30,8 +32,8 @@ struct RemoveQuery {
 }
 
 pub(super) async fn list(State(admin): Shared) -> Json<Vec<PluginDetail>> {
-    let members = admin.roster.members();
-    Json(join_all(members.into_iter().map(|member| detail(&admin.service, member))).await)
+    let (members, past) = (admin.roster.members(), Past::read(&admin.service).await);
+    Json(join_all(members.into_iter().map(|member| past.detail(&admin.service, member))).await)
 }
 
 pub(super) async fn show(State(admin): Shared, Path(name): Path<String>) -> Answer<Json<PluginDetail>> {
@@ -75,19 +77,35 @@ pub(super) async fn install(
     }))
 }
 
-/// With `purge=true` also what it stored, and which events it was told.
+/// With `purge=true` also what it stored, and which events it was told: of one that is not bound any more only that.
 pub(super) async fn remove(
     State(admin): Shared,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Answer<StatusCode> {
     let RemoveQuery { purge } = query_document(query.as_deref())?;
-    admin.roster.remove(name.clone()).await?;
-    if purge {
-        admin.service.forget_outbox(&name).await?;
-        admin.service.clear_plugin(&name.parse().map_err(bad)?).await.map_err(HostsError::Store)?;
+    match admin.roster.remove(name.clone()).await {
+        Err(refusal @ RosterError::NotFound { .. }) if purge => {
+            if !purged(&admin.service, &name).await? {
+                return Err(refusal.into());
+            }
+        }
+        Ok(()) if purge => {
+            purged(&admin.service, &name).await?;
+        }
+        done => done?,
     }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes what a plugin left behind. Whether there was anything.
+async fn purged(service: &Service, name: &str) -> Answer<bool> {
+    let plugin: PluginName = name.parse().map_err(bad)?;
+    let was_told = service.outbox_state().await?.iter().any(|state| state.plugin == name);
+    // First, as it waits until nothing of the plugin runs any more.
+    service.forget_outbox(name).await?;
+    let values = service.clear_plugin(&plugin).await.map_err(HostsError::Store)?;
+    Ok(values > 0 || was_told)
 }
 
 pub(super) async fn approve(
@@ -127,9 +145,9 @@ pub(super) fn installation(name: String, body: &[u8]) -> Answer<Installation> {
         Some(end) => body.split_at_checked(end).ok_or_else(|| bad("the body is empty"))?,
         None => (body, &[][..]),
     };
-    let InstallPlugin { binding, widen, dry_run } = document(line)?;
+    let InstallPlugin { binding, widen, grants_from_plugin, dry_run } = document(line)?;
     let component = component.get(1..).filter(|bytes| !bytes.is_empty()).map(<[u8]>::to_vec);
-    Ok(Installation { name, binding, component, widen, dry_run })
+    Ok(Installation { name, binding, component, widen, grants_from_plugin, dry_run })
 }
 
 pub(super) fn member(admin: &Admin, name: &str) -> Answer<Member> {
@@ -138,68 +156,86 @@ pub(super) fn member(admin: &Admin, name: &str) -> Answer<Member> {
     found.ok_or_else(|| RosterError::not_found(name, members.iter().map(|member| member.name.as_str())).into())
 }
 
-async fn detail(service: &Service, member: Member) -> PluginDetail {
-    let outbox = outbox(service, &member.name).await;
-    let next_runs = service.schedule_state().await.unwrap_or_default();
-    let next_run = |job: &str| {
-        let state = next_runs.iter().find(|state| state.plugin == member.name && state.job == job)?;
-        state.last.as_ref().map(|last| last.next_at)
-    };
-    let jobs = member.about.jobs.iter();
-    let jobs = jobs.map(|job| JobView { name: job.name.clone(), period_s: job.period_s, next_at: next_run(&job.name) });
-    let jobs = jobs.collect();
-    let stopped = stopped(service, &member.name).await;
-    let (status, problem, version, origin, digest) = match member.status {
-        PluginStatus::Ready { version, origin, digest } => ("ok", None, Some(version), Some(origin), Some(digest)),
-        PluginStatus::Degraded { version, origin, digest, why } => {
-            ("degraded", Some(why), Some(version), Some(origin), Some(digest))
-        }
-        PluginStatus::Disabled => ("disabled", None, None, None, None),
-        PluginStatus::Unavailable { why, origin } => ("broken", Some(why), None, Some(origin), None),
-    };
-    PluginDetail {
-        name: member.name,
-        status: status.to_owned(),
-        problem,
-        version,
-        digest,
-        origin,
-        summary: member.about.summary,
-        file: member.file.map(|file| file.display().to_string()),
-        installed: member.installed,
-        rolled_back: member.rolled_back,
-        hooks: member.hooks.iter().map(Hook::to_string).collect(),
-        states: member.states,
-        selector: member.selector,
-        priority: member.priority,
-        on_error: match member.on_error {
-            OnError::Hold => "hold".to_owned(),
-            OnError::Skip => "skip".to_owned(),
-        },
-        config: member.config,
-        reach: member.reach.into_iter().map(reach).collect(),
-        jobs,
-        outbox,
-        breakers: member.breakers.into_iter().map(breaker).collect(),
-        history: member
-            .history
-            .into_iter()
-            .map(|kept| KeptView { digest: kept.digest, version: kept.version, at: kept.at })
-            .collect(),
-        stopped,
-    }
+/// What the store knows of all plugins, read once for all that are told of.
+struct Past {
+    outboxes: Vec<OutboxState>,
+    jobs: Vec<JobState>,
 }
 
-/// How far it has been told of events; none if it is not told of any.
-async fn outbox(service: &Service, name: &str) -> Option<OutboxView> {
-    let states = service.outbox_state().await.unwrap_or_default();
-    let state = states.into_iter().find(|state| state.plugin == name)?;
-    Some(OutboxView {
-        behind: state.behind,
-        parked: state.parked.len() as u64,
-        dead_letters: state.dead_letters,
-        lost: state.lost,
-    })
+async fn detail(service: &Service, member: Member) -> PluginDetail {
+    Past::read(service).await.detail(service, member).await
+}
+
+impl Past {
+    async fn read(service: &Service) -> Self {
+        Self {
+            outboxes: service.outbox_state().await.unwrap_or_default(),
+            jobs: service.schedule_state().await.unwrap_or_default(),
+        }
+    }
+
+    async fn detail(&self, service: &Service, member: Member) -> PluginDetail {
+        let outbox = self.outbox(&member.name);
+        let next_run = |job: &str| {
+            let state = self.jobs.iter().find(|state| state.plugin == member.name && state.job == job)?;
+            state.last.as_ref().map(|last| last.next_at)
+        };
+        let jobs = member.about.jobs.iter();
+        let jobs =
+            jobs.map(|job| JobView { name: job.name.clone(), period_s: job.period_s, next_at: next_run(&job.name) });
+        let jobs = jobs.collect();
+        let stopped = stopped(service, &member.name).await;
+        let (status, problem, version, origin, digest) = match member.status {
+            PluginStatus::Ready { version, origin, digest } => ("ok", None, Some(version), Some(origin), Some(digest)),
+            PluginStatus::Degraded { version, origin, digest, why } => {
+                ("degraded", Some(why), Some(version), Some(origin), Some(digest))
+            }
+            PluginStatus::Disabled => ("disabled", None, None, None, None),
+            PluginStatus::Unavailable { why, origin } => ("broken", Some(why), None, Some(origin), None),
+        };
+        PluginDetail {
+            name: member.name,
+            status: status.to_owned(),
+            problem,
+            version,
+            digest,
+            origin,
+            summary: member.about.summary,
+            file: member.file.map(|file| file.display().to_string()),
+            installed: member.installed,
+            rolled_back: member.rolled_back,
+            hooks: member.hooks.iter().map(Hook::to_string).collect(),
+            states: member.states,
+            selector: member.selector,
+            priority: member.priority,
+            on_error: match member.on_error {
+                OnError::Hold => "hold".to_owned(),
+                OnError::Skip => "skip".to_owned(),
+            },
+            config: member.config,
+            reach: member.reach.into_iter().map(reach).collect(),
+            jobs,
+            outbox,
+            breakers: member.breakers.into_iter().map(breaker).collect(),
+            history: member
+                .history
+                .into_iter()
+                .map(|kept| KeptView { digest: kept.digest, version: kept.version, at: kept.at })
+                .collect(),
+            stopped,
+        }
+    }
+
+    /// How far it has been told of events; none if it is not told of any.
+    fn outbox(&self, name: &str) -> Option<OutboxView> {
+        let state = self.outboxes.iter().find(|state| state.plugin == name)?;
+        Some(OutboxView {
+            behind: state.behind,
+            parked: state.parked.len() as u64,
+            dead_letters: state.dead_letters,
+            lost: state.lost,
+        })
+    }
 }
 
 /// What a plugin stopped at that wanted more orders than it may give.

@@ -31,7 +31,11 @@ fn guest(imports: &str, items: &str, hostile: &str) -> Vec<u8> {
 }
 
 fn encode(contract: &str, world: &str, imports: &str, items: &str, hostile: &str) -> Vec<u8> {
-    let module = format!(
+    encode_text(contract, world, &text(imports, items, hostile))
+}
+
+fn text(imports: &str, items: &str, hostile: &str) -> String {
+    format!(
         r#"(module
           {imports}
           (memory (export "memory") 2)
@@ -52,8 +56,11 @@ fn encode(contract: &str, world: &str, imports: &str, items: &str, hostile: &str
           (func (export "kiwispray:plugin/boot@0.1.0#decide") (param $request i32) (result i32)
             (if (i64.eq (i64.load (local.get $request)) (i64.const 7)) (then {hostile}))
             (i32.const 4096)))"#
-    );
-    let mut module = wat::parse_str(module).unwrap();
+    )
+}
+
+fn encode_text(contract: &str, world: &str, text: &str) -> Vec<u8> {
+    let mut module = wat::parse_str(text).unwrap();
     let mut resolve = wit_parser::Resolve::default();
     resolve.push_str("plugin.wit", contract).unwrap();
     let world = format!(
@@ -417,7 +424,19 @@ async fn the_lines_of_a_plugin_are_kept_with_their_call() {
     let [line] = host.log_lines("guest").try_into().unwrap();
     assert_eq!(
         (line.level, line.hook, line.call.as_str(), line.at_ms),
-        (crate::plugin_host::LogLevel::Warn, Hook::Boot, "c1", call().now_ms)
+        (crate::hooks::LogLevel::Warn, Some(Hook::Boot), "c1", call().now_ms)
     );
     assert_eq!((line.text.as_str(), line.fields), ("no rack", vec![("place".to_owned(), "fra1".to_owned())]));
+}
+
+#[tokio::test]
+async fn the_lines_of_a_plugin_that_does_not_load_are_kept_too() {
+    let host = plugin_host().with_clock(|| 1_700_000_000_000);
+    let describes = r#"#describe") (result i32)"#;
+    let says = "(call $log (i32.const 3) (i32.const 2048) (i32.const 7) (i32.const 0) (i32.const 0)) unreachable";
+    let text = text(LOG, r#"(data (i32.const 2048) "no rack")"#, "").replace(describes, &format!("{describes} {says}"));
+    let contract = fs::read_to_string("sdk/wit/0.1.0/plugin.wit").unwrap();
+    assert!(matches!(load(&host, encode_text(&contract, "", &text), &[]).await, Err(LoadError::About(_))));
+    let [line] = host.log_lines("guest").try_into().unwrap();
+    assert_eq!((line.text.as_str(), line.hook, line.at_ms), ("no rack", None, 1_700_000_000_000));
 }

@@ -1,7 +1,6 @@
 //! The imports `call` and `log`, which are free.
-use crate::hooks::Run;
+use crate::hooks::{LogLevel, LogLine, Run};
 use crate::plugin_host::contract::kiwispray::plugin::{call, log};
-use crate::plugin_host::journal::{LogLevel, LogLine};
 use crate::plugin_host::sandbox::{CallState, LOG_LINES_MAX};
 
 /// No arguments.
@@ -88,10 +87,8 @@ impl CallState {
             log::Level::Warn => tracing::warn!(plugin, call, ?text, ?fields, "plugin says"),
             log::Level::Error => tracing::error!(plugin, call, ?text, ?fields, "plugin says"),
         }
-        if let (Some(journal), Some(hook)) = (&self.journal, self.hook()) {
-            let (at_ms, call) = (self.call.now_ms, self.call.id.clone());
-            journal.write(LogLine { at_ms, level: level.into(), hook, call, text, fields });
-        }
+        let (at_ms, hook, call) = (self.call.now_ms, self.hook(), self.call.id.clone());
+        self.journal.write(LogLine { number: 0, at_ms, level: level.into(), hook, call, text, fields });
     }
 }
 

@@ -48,7 +48,11 @@ async fn register(store: &Store, number: u64) -> Host {
 
 fn rotation(host: &Host, byte: u8) -> Change {
     let bootid = BootId::new(host.id, [byte; 16]);
-    domain::offer(host, Offer { bootid, from: [10, 0, 0, 1].into(), image: None, writes: Writes::Nothing }, time(1))
+    domain::offer(
+        host,
+        Offer { bootid, from: [10, 0, 0, 1].into(), image: None, writes: Writes::Nothing, detour: false },
+        time(1),
+    )
 }
 
 fn note(host: &Host) -> Change {
