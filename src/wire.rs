@@ -4,9 +4,11 @@
 //! change without breaking scripts; fields are added, never renamed. Times are RFC 3339, sizes are bytes, a queue is
 //! written as an array of state names.
 
+mod config;
 mod migration;
 mod plugin;
 
+pub use config::{RereadView, SettingView};
 pub use migration::{TakeHost, TakeHosts, TookHost};
 pub use plugin::{
     ApproveOrders, Approved, BreakerView, DroppedView, InstallPlugin, InstalledPlugin, JobRanView, JobView, KeptView,

@@ -6,8 +6,10 @@
 mod act;
 mod client;
 mod completions;
+mod config;
 mod deploy;
 mod dnsmasq;
+mod doctor;
 mod error;
 mod host;
 mod image;
@@ -20,6 +22,7 @@ mod serve;
 mod server;
 mod stream;
 mod table;
+mod template;
 mod undo;
 mod words;
 
@@ -81,6 +84,14 @@ enum Command {
     /// Make, test, install and operate plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Show, explain and check templates
+    #[command(subcommand)]
+    Template(template::TemplateCommand),
+    /// Check the configuration, or let the server read it again
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Find out what goes wrong, and what to do about it
+    Doctor(Box<doctor::Doctor>),
     /// Print what dnsmasq needs to know
     #[command(subcommand)]
     Dnsmasq(dnsmasq::DnsmasqCommand),
@@ -135,6 +146,9 @@ fn run(context: &Context, command: Command) -> Result {
         Command::Host(command) => wait_for(command.run(context)),
         Command::Image(command) => wait_for(command.run(context)),
         Command::Plugin(command) => wait_for(command.run(context)),
+        Command::Template(command) => command.run(context),
+        Command::Config(command) => wait_for(command.run(context)),
+        Command::Doctor(doctor) => wait_for(doctor.run(context)),
         Command::Dnsmasq(command) => command.run(context),
         Command::Migrate(migrate) => wait_for(migrate.run(context)),
         Command::Completions(completions) => completions.run(context, &mut Cli::command()),
@@ -173,7 +187,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 41] = [
+        let paths: &[&[&str]] = &[
             &[],
             &["deploy"],
             &["host"],
@@ -214,10 +228,17 @@ mod tests {
             &["plugin", "dead-letters", "replay"],
             &["plugin", "run"],
             &["plugin", "kv"],
+            &["template"],
+            &["template", "list"],
+            &["template", "check"],
+            &["config"],
+            &["config", "check"],
+            &["doctor"],
             &["dnsmasq", "config"],
             &["migrate"],
         ];
-        let helps = paths.map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path)));
+        let helps: Vec<String> =
+            paths.iter().map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path))).collect();
         insta::assert_snapshot!(helps.join("\n"));
     }
 

@@ -5,6 +5,7 @@
 //! reported together, each in one sentence that names the file and key.
 
 mod args;
+mod changes;
 mod file;
 mod plugin;
 
@@ -23,6 +24,7 @@ use crate::images::LocalBoot;
 use crate::render::BaseUrl;
 
 pub use args::ServeArgs;
+pub use changes::Change;
 pub use plugin::{DEFAULT_PLUGIN, Digest, DigestError, PluginBinding, PluginGrant, PluginName, PluginNameError};
 
 use file::Files;

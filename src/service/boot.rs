@@ -115,7 +115,7 @@ struct Asking<'a> {
 impl Service {
     /// Answers a machine that wants to know what to boot.
     pub async fn bootstrap(&self, request: &BootstrapRequest) -> Answer {
-        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings.ignore);
+        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings().ignore);
         let asking = Asking { facts: &facts, from: request.from, base: &request.base };
         let mut trail = Trail::default();
         let told = match timeout(ANSWER_WITHIN, self.decide(&asking, &mut trail)).await {
@@ -137,7 +137,7 @@ impl Service {
 
     /// What the answer would be, for who only looks: nothing is registered, offered or noted.
     pub async fn glance(&self, request: &BootstrapRequest) -> (Outcome, Option<HostId>) {
-        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings.ignore);
+        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings().ignore);
         let Ok(Ok(found)) = timeout(ANSWER_WITHIN, self.store.candidates(&facts.identity)).await else {
             return (Outcome::Hold, None);
         };
@@ -157,7 +157,7 @@ impl Service {
 
     /// The answer after a fault of ours: a finished host boots its disk, every other machine waits.
     pub async fn answer_after_fault(&self, request: &BootstrapRequest) -> Answer {
-        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings.ignore);
+        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings().ignore);
         let told = self.degraded(&facts.identity, "the server has a fault, see its log");
         self.answer(told, request, &facts).await
     }
@@ -338,7 +338,7 @@ impl Service {
     fn ask(&self, host: &Host, from: IpAddr) -> Ask {
         let now = self.clock.now();
         let activity = host.boot.as_ref().map_or(Activity::Quiet, |boot| self.progress.activity(&boot.bootid, now));
-        Ask { from, now, activity, most_attempts: self.settings.most_attempts }
+        Ask { from, now, activity, most_attempts: self.settings().most_attempts }
     }
 
     /// The host's own record makes it wait.
@@ -436,7 +436,7 @@ impl Service {
         match host.and_then(|host| host.metadata.get("local")).and_then(|value| value.as_str()) {
             Some("sanboot") => true,
             Some("exit") => false,
-            Some(_) | None => self.settings.local == LocalBoot::Sanboot,
+            Some(_) | None => self.settings().local == LocalBoot::Sanboot,
         }
     }
 
@@ -452,7 +452,7 @@ impl Service {
         }
         let server = ServerVars { base: request.base.clone() };
         let host = told.host.as_ref().map(|host| host_vars(host, facts));
-        let wait = || WaitVars::new(told.again_s.unwrap_or_else(|| jitter(self.settings.again_s)), waited_s(request));
+        let wait = || WaitVars::new(told.again_s.unwrap_or_else(|| jitter(self.settings().again_s)), waited_s(request));
         let (outcome, script) = match (told.decision, host) {
             (Decision::Local { reason }, host) => {
                 let sanboot = self.wants_sanboot(told.host.as_ref());

@@ -70,7 +70,7 @@ impl Service {
         let planner = Planner {
             catalogue: Arc::clone(&self.catalogue),
             renderer: Arc::clone(&self.renderer),
-            most_attempts: self.settings.most_attempts,
+            most_attempts: self.settings().most_attempts,
         };
         tokio::task::spawn_blocking(move || planner.render(&plan, &occasion)).await.unwrap_or_else(|error| {
             tracing::error!(%error, "rendering a boot script failed");

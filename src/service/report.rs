@@ -110,7 +110,7 @@ impl Service {
     /// The current state of a host.
     pub async fn state(&self, call: &Call) -> Result<String, CallRefused> {
         let host = self.named_host(call).await?;
-        if !self.settings.open_state && !knows_bootid(&host, call) {
+        if !self.settings().open_state && !knows_bootid(&host, call) {
             return Err(CallRefused::WrongBootId);
         }
         Ok(host.states.current().to_string())
@@ -142,7 +142,7 @@ impl Service {
 
     /// Every host in a table, if the configuration opens it.
     pub async fn open_table(&self) -> Result<Option<String>, CallRefused> {
-        if !self.settings.open_hosts {
+        if !self.settings().open_hosts {
             return Ok(None);
         }
         let mut table = "#Id Hostname State Serial#\n".to_owned();

@@ -25,9 +25,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("config", &["dnsmasq", "hooks", "images", "render"]),
     // Puts configuration and components together into the chain that the service asks.
     ("roster", &["config", "hooks", "plugin_host", "service"]),
+    // Looks at what a server would meet, so it asks those whom the server would ask.
+    ("doctor", &["config", "dnsmasq", "hooks", "images", "plugin_host", "render", "roster", "service"]),
     ("telemetry", &[]),
-    // A client of the admin plane: it knows wire types, never the store. `serve` and `dnsmasq config` run in this process.
-    ("cli", &["app", "config", "dnsmasq", "migrate", "render", "telemetry", "wire", "workbench"]),
+    // A client of the admin plane: it knows wire types, never the store. `serve` and what works on folders run in this process.
+    ("cli", &["app", "config", "dnsmasq", "doctor", "migrate", "render", "telemetry", "wire", "workbench"]),
 ];
 
 /// Packages that only one module may name, as its narrow place in the program.

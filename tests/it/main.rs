@@ -15,6 +15,7 @@ mod support;
 mod broken;
 mod cli;
 mod crash;
+mod doctor;
 mod doubt;
 mod hostile;
 mod layers;

@@ -3,6 +3,7 @@
 //! Handlers parse, call once, encode. What they answer is in `wire`, why they refuse in `error`; who asks is known from
 //! the connection, never from what it says.
 
+mod configuration;
 mod error;
 mod events;
 mod hosts;
@@ -28,7 +29,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::render::BaseUrl;
-use crate::service::{Roster, Service};
+use crate::service::{Reloader, Roster, Service};
 
 use error::Refusal;
 
@@ -59,9 +60,21 @@ pub struct About {
     pub base: BaseUrl,
 }
 
+/// Everything that people ask and change.
+#[derive(Clone)]
+pub struct People {
+    /// Hosts, images and events.
+    pub service: Arc<Service>,
+    /// Plugins.
+    pub roster: Arc<dyn Roster>,
+    /// Settings.
+    pub reloader: Arc<dyn Reloader>,
+}
+
 struct Admin {
     service: Arc<Service>,
     roster: Arc<dyn Roster>,
+    reloader: Arc<dyn Reloader>,
     about: About,
     /// Ends the event streams, which would otherwise keep the server from ending.
     shutdown: CancellationToken,
@@ -70,7 +83,8 @@ struct Admin {
 type Shared = axum::extract::State<Arc<Admin>>;
 
 /// The routes of the admin plane. Every connection needs a [`Peer`] as its connect info.
-pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shutdown: CancellationToken) -> Router {
+pub fn router(people: People, about: About, shutdown: CancellationToken) -> Router {
+    let People { service, roster, reloader } = people;
     let component = || DefaultBodyLimit::max(MOST_COMPONENT_BYTES);
     let api = Router::new()
         .route("/hosts", get(hosts::list).post(hosts::add))
@@ -100,6 +114,7 @@ pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shut
         .route("/plugins/{name}/kv/{*key}", get(inside::value))
         .route("/rehearsal", post(rehearsal::run))
         .route("/rehearsal/{plugin}", post(rehearsal::run_with).layer(component()))
+        .route("/config/reload", post(configuration::reload))
         .route("/events", get(events::stream))
         .route("/status", get(status::status));
     Router::new()
@@ -109,5 +124,5 @@ pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shut
         .fallback(async || Refusal::NoRoute)
         .method_not_allowed_fallback(async || Refusal::NoMethod)
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
-        .with_state(Arc::new(Admin { service, roster, about, shutdown }))
+        .with_state(Arc::new(Admin { service, roster, reloader, about, shutdown }))
 }

@@ -57,8 +57,8 @@ pub(super) async fn explain(State(admin): Shared, Path(host): Path<String>) -> R
 
 pub(super) async fn plan(State(admin): Shared, Path(host): Path<String>) -> Result<Json<PlanView>, Refusal> {
     let host = admin.service.find_one(&host).await?;
-    let base = admin.service.public_url().unwrap_or(&admin.about.base);
-    Ok(Json(view::plan(admin.service.rehearse(host.id, base).await?)))
+    let base = admin.service.public_url().unwrap_or_else(|| admin.about.base.clone());
+    Ok(Json(view::plan(admin.service.rehearse(host.id, &base).await?)))
 }
 
 fn plugins(members: &[Member]) -> Vec<PluginView> {

@@ -191,7 +191,7 @@ impl Service {
         if !boot.held && !matches!(boot.stage, Stage::Failed { .. }) {
             return None;
         }
-        let (now, most_attempts) = (self.clock.now(), self.settings.most_attempts);
+        let (now, most_attempts) = (self.clock.now(), self.settings().most_attempts);
         match next_boot(host, &Ask { from: boot.from, now, activity: Activity::Quiet, most_attempts }) {
             NextBoot::Hold(reason) => Some(reason),
             NextBoot::Advance => Some(not_advanced(host)),
