@@ -3,6 +3,8 @@
 //! Invariant: nothing touches the disk before the address is bound, no machine is answered before the store is open, and
 //! whatever else is missing or broken (plugins, templates, images, dnsmasq) only degrades what depends on it.
 
+mod reload;
+
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -24,8 +26,10 @@ use crate::images::{self, Catalogue};
 use crate::plugin_host::PluginHost;
 use crate::render::{BaseUrl, Renderer};
 use crate::roster::LiveRoster;
-use crate::service::{Clock as _, Member, PluginCore, Reload, Roster, Service, Settings, Shelf, SystemClock};
+use crate::service::{Clock as _, Member, PluginCore, Roster, Service, Settings, Shelf, SystemClock};
 use crate::store::{Store, StoreOptions};
+
+use reload::LiveConfig;
 
 /// Connections of machines at a time. A rack's worth of installers opens a few hundred.
 const MOST_CONNECTIONS: usize = 8_192;
@@ -58,6 +62,7 @@ pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     }
     let ipxe = IpxeFiles::find(config.ipxe_dir.as_deref());
     let (service, host) = build(&config, store);
+    let again = source.clone();
     let roster = LiveRoster::new(source, &config, host, Arc::clone(&service));
     roster.start(&config).await;
     let stop = CancellationToken::new();
@@ -79,13 +84,17 @@ pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     let about = admin::About {
         listen: vec![address.to_string()],
         data_dir: config.data_dir.clone(),
+        templates_dir: config.templates_dir.clone(),
+        config_dir: config.config_dir.clone(),
         started_at: service.now(),
         base: base_url(&config, address),
     };
     planes.spawn(Arc::clone(&service).run_plugins(stop.clone()));
     let plugins: Arc<dyn Roster> = Arc::new(roster);
-    planes.spawn(admin_plane(admin_listener, Arc::clone(&service), Arc::clone(&plugins), about, stop.clone()));
-    planes.spawn(reload_when_asked(hangups, Arc::clone(&plugins), stop.clone()));
+    let live = Arc::new(LiveConfig::new(again, config.clone(), Arc::clone(&service), Arc::clone(&plugins)));
+    let people = admin::People { service: Arc::clone(&service), roster: Arc::clone(&plugins), reloader: live.clone() };
+    planes.spawn(admin_plane(admin_listener, people, about, stop.clone()));
+    planes.spawn(live.listen(hangups, stop.clone()));
     greet(&config, address, &ipxe, &plugins.members());
 
     let why = until_stopped(&service).await?;
@@ -103,32 +112,9 @@ pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     }
 }
 
-async fn admin_plane(
-    listener: UnixListener,
-    service: Arc<Service>,
-    roster: Arc<dyn Roster>,
-    about: admin::About,
-    stop: CancellationToken,
-) {
-    if let Err(error) = admin::serve(listener, service, roster, about, stop).await {
+async fn admin_plane(listener: UnixListener, people: admin::People, about: admin::About, stop: CancellationToken) {
+    if let Err(error) = admin::serve(listener, people, about, stop).await {
         tracing::error!(%error, "the admin plane ended; machines are still answered");
-    }
-}
-
-/// Reads plugins and their bindings again at every SIGHUP. Other settings need a restart.
-async fn reload_when_asked(mut hangups: Signal, roster: Arc<dyn Roster>, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = hangups.recv() => {}
-        }
-        match roster.reload(None).await {
-            Ok(all) => {
-                let changed = all.iter().filter(|plugin| plugin.change != Reload::Unchanged).count();
-                tracing::info!(plugins = all.len(), changed, "plugins reloaded");
-            }
-            Err(error) => tracing::error!(%error, "plugins were not reloaded"),
-        }
     }
 }
 
@@ -205,7 +191,16 @@ fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, Str
     if let Err(why) = &host {
         tracing::error!(why, "plugins cannot run: machines that wait will hold");
     }
-    let settings = Settings {
+    // Nobody asks before the roster has bound what there is.
+    let hooks = Hooks::new(Vec::new(), Arc::new(Absent));
+    let service = Arc::new(Service::new(store, hooks, catalogue, renderer, Arc::new(SystemClock), settings(config)));
+    core.attach(&service);
+    (service, host)
+}
+
+/// What the use cases are told by a configuration.
+fn settings(config: &Config) -> Settings {
+    Settings {
         public_url: config.public_url.clone(),
         most_attempts: config.boot.attempts,
         again_s: (config.boot.again_s_min, config.boot.again_s_max),
@@ -214,12 +209,7 @@ fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, Str
         open_hosts: config.boot.open_hosts,
         local: config.boot.local,
         ignore: Ignore::new(config.identity_ignore.iter().map(String::as_str)),
-    };
-    // Nobody asks before the roster has bound what there is.
-    let hooks = Hooks::new(Vec::new(), Arc::new(Absent));
-    let service = Arc::new(Service::new(store, hooks, catalogue, renderer, Arc::new(SystemClock), settings));
-    core.attach(&service);
-    (service, host)
+    }
 }
 
 fn now_ms() -> u64 {

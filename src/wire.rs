@@ -4,9 +4,13 @@
 //! change without breaking scripts; fields are added, never renamed. Times are RFC 3339, sizes are bytes, a queue is
 //! written as an array of state names.
 
+mod config;
+mod migration;
 mod plugin;
 mod store;
 
+pub use config::{RereadView, SettingView};
+pub use migration::{TakeHost, TakeHosts, TookHost};
 pub use plugin::{
     ApproveOrders, Approved, BreakerView, DroppedView, InstallPlugin, InstalledPlugin, JobRanView, JobView, KeptView,
     KeyView, LetterView, LogLineView, OutboxView, PluginDetail, ReachView, RecordCalls, RehearsalLine, RehearsedView,
@@ -309,6 +313,12 @@ pub struct StatusView {
     pub data_dir: String,
     /// Where its images are.
     pub images_dir: String,
+    /// Where the site's own templates are.
+    #[serde(default)]
+    pub templates_dir: String,
+    /// Where `kiwispray.toml` is, or would be; `conf.d` is beside it.
+    #[serde(default)]
+    pub config_dir: String,
     /// When it started.
     pub started_at: Timestamp,
     /// Its plugins.

@@ -117,6 +117,7 @@ async fn commit_boots(store: Arc<Store>, hosts: u64, client: u64, ends: Instant)
             from: IpAddr::V4(Ipv4Addr::LOCALHOST),
             image: Some(host.states.current().clone()),
             writes: Writes::Disk,
+            detour: false,
         };
         store.commit(host, domain::offer(host, offer, Timestamp::UNIX_EPOCH)).await?;
         turn += 1;

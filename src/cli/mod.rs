@@ -8,11 +8,14 @@ mod act;
 mod backup;
 mod client;
 mod completions;
+mod config;
 mod deploy;
 mod dnsmasq;
+mod doctor;
 mod error;
 mod host;
 mod image;
+mod migrate;
 mod plugin;
 #[cfg(test)]
 mod samples;
@@ -21,6 +24,7 @@ mod serve;
 mod server;
 mod stream;
 mod table;
+mod template;
 mod undo;
 mod words;
 
@@ -90,9 +94,19 @@ enum Command {
     Release(backup::Release),
     /// Check that a store fits together
     Fsck(backup::Fsck),
+    /// Show, explain and check templates
+    #[command(subcommand)]
+    Template(template::TemplateCommand),
+    /// Check the configuration, or let the server read it again
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Find out what goes wrong, and what to do about it
+    Doctor(Box<doctor::Doctor>),
     /// Print what dnsmasq needs to know
     #[command(subcommand)]
     Dnsmasq(dnsmasq::DnsmasqCommand),
+    /// Take over an installation of the original KIWIspray
+    Migrate(migrate::Migrate),
     /// Print a shell's completion script
     Completions(completions::Completions),
 }
@@ -146,7 +160,11 @@ fn run(context: &Context, command: Command) -> Result {
         Command::Restore(restore) => wait_for(restore.run(context)),
         Command::Release(release) => wait_for(release.run(context)),
         Command::Fsck(fsck) => wait_for(fsck.run(context)),
+        Command::Template(command) => command.run(context),
+        Command::Config(command) => wait_for(command.run(context)),
+        Command::Doctor(doctor) => wait_for(doctor.run(context)),
         Command::Dnsmasq(command) => command.run(context),
+        Command::Migrate(migrate) => wait_for(migrate.run(context)),
         Command::Completions(completions) => completions.run(context, &mut Cli::command()),
     }
 }
@@ -183,7 +201,7 @@ mod tests {
 
     #[test]
     fn the_help_of_every_command_is_reviewed() {
-        let paths: [&[&str]; 45] = [
+        let paths: &[&[&str]] = &[
             &[],
             &["deploy"],
             &["host"],
@@ -228,9 +246,17 @@ mod tests {
             &["restore"],
             &["release"],
             &["fsck"],
+            &["template"],
+            &["template", "list"],
+            &["template", "check"],
+            &["config"],
+            &["config", "check"],
+            &["doctor"],
             &["dnsmasq", "config"],
+            &["migrate"],
         ];
-        let helps = paths.map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path)));
+        let helps: Vec<String> =
+            paths.iter().map(|path| format!("$ kiwispray {} --help\n{}", path.join(" "), help_of(path))).collect();
         insta::assert_snapshot!(helps.join("\n"));
     }
 

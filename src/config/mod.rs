@@ -5,6 +5,7 @@
 //! reported together, each in one sentence that names the file and key.
 
 mod args;
+mod changes;
 mod file;
 mod plugin;
 
@@ -23,6 +24,7 @@ use crate::images::LocalBoot;
 use crate::render::BaseUrl;
 
 pub use args::ServeArgs;
+pub use changes::Change;
 pub use plugin::{DEFAULT_PLUGIN, Digest, DigestError, PluginBinding, PluginGrant, PluginName, PluginNameError};
 
 use file::Files;
@@ -35,6 +37,8 @@ const PLUGINS_D: &str = "plugins.d";
 pub struct Config {
     /// The files that were read, in order.
     pub files: Vec<PathBuf>,
+    /// The folder of the configuration file, and of `conf.d`, which may be missing.
+    pub config_dir: PathBuf,
     /// Where hosts and events are kept.
     pub data_dir: PathBuf,
     /// Whether the data directory may be created when it is missing.
@@ -244,6 +248,7 @@ impl Config {
         let mut files = Files::read(main.as_deref(), folder.as_deref()).map_err(|problems| ConfigError { problems })?;
         let data_dir = data_dir(args, &files, around).0;
         let in_data = data_dir.join(PLUGINS_D);
+        let config_dir = folder.clone().unwrap_or_else(|| around.etc_dir.clone());
         let beside = folder.map(|folder| folder.join(PLUGINS_D));
         let folders: Vec<PathBuf> = beside
             .iter()
@@ -253,7 +258,7 @@ impl Config {
         let problems = files.read_installed(&folders);
         let plugins_d = beside.filter(|dir| main.is_some() && may_write(dir)).unwrap_or(in_data);
         let mut checks = Checks { files: &files, problems };
-        let config = checks.config(args, around, plugins_d);
+        let config = checks.config(args, around, config_dir, plugins_d);
         if checks.problems.is_empty() { Ok(config) } else { Err(ConfigError { problems: checks.problems }) }
     }
 
@@ -290,7 +295,7 @@ struct Checks<'f> {
 }
 
 impl Checks<'_> {
-    fn config(&mut self, args: &ServeArgs, around: &Surroundings, plugins_d: PathBuf) -> Config {
+    fn config(&mut self, args: &ServeArgs, around: &Surroundings, config_dir: PathBuf, plugins_d: PathBuf) -> Config {
         let raw = &self.files.raw;
         let here = |path: &PathBuf| around.working_dir.join(path);
         let (data_dir, is_named) = data_dir(args, self.files, around);
@@ -300,6 +305,7 @@ impl Checks<'_> {
         };
         Config {
             files: self.files.read.iter().map(|(path, _)| path.clone()).collect(),
+            config_dir,
             images_dir: folder(&args.images_dir, &raw.images_dir, "images"),
             templates_dir: folder(&args.templates_dir, &raw.templates_dir, "templates"),
             plugins_dir: folder(&args.plugins_dir, &raw.plugins_dir, "plugins"),

@@ -85,6 +85,13 @@ pub enum EventKind {
         /// The queue after.
         to: States,
     },
+    /// Something that a plugin had booted in between reported that it is done: the step is as it was.
+    DetourEnded {
+        /// What was booted.
+        image: String,
+        /// The state that the host still has.
+        state: StateName,
+    },
     /// The machine reported that its step is done, but the queue may not move on yet.
     StepDone {
         /// The step's state.
@@ -192,6 +199,7 @@ impl EventKind {
             Self::AttemptStarted { .. } => "attempt_started",
             Self::PayloadDelivered { .. } => "payload_delivered",
             Self::Finished { .. } => "finished",
+            Self::DetourEnded { .. } => "detour_ended",
             Self::StepDone { .. } => "step_done",
             Self::Failed { .. } => "failed",
             Self::Held { .. } => "held",

@@ -57,6 +57,8 @@ pub struct Host {
     pub past: Vec<PastBoot>,
     /// What the site wants to remember.
     pub metadata: Metadata,
+    /// Whether an image was written to its disk, or may have been, and not wiped since. Queues come and go; this stays.
+    pub installed: bool,
     /// Whether a machine has ever booted as this host; a registration by hand has not been seen.
     pub seen: bool,
     /// Whether it may be behind what was done since a backup: it boots nothing but its own disk until somebody releases it.
@@ -82,6 +84,8 @@ pub struct Boot {
     pub image: Option<StateName>,
     /// What that does to disks.
     pub writes: Writes,
+    /// Whether it boots something else than the current state, in between: what it reports does not end the step.
+    pub detour: bool,
     /// How far it came.
     pub stage: Stage,
     /// Whether a later `/bootstrap` was answered by hold because of this boot, which ended the attempt.
@@ -198,10 +202,11 @@ impl Host {
         })
     }
 
-    /// Whether the disk may hold what was ordered: the host is finished, or the order of its current step was served whole or
-    /// reported as done. Whoever orders for such a host installs it again.
+    /// Whether the disk may hold what was ordered: the host is finished, or something was installed and not wiped since, or the
+    /// order of its current step was served whole or reported as done. Whoever orders for such a host installs it again.
     pub fn may_be_installed(&self) -> bool {
-        self.states.is_finished()
+        self.installed
+            || self.states.is_finished()
             || self.current_boot().is_some_and(|boot| match boot.stage {
                 Stage::Delivered => boot.writes.is_order(),
                 Stage::Done { .. } => true,

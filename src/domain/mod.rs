@@ -35,5 +35,5 @@ pub use transition::{
     Activity, Ask, Change, Edit, EditRefused, FailRefused, FetchRefused, FinishRefused, HoldReason, Inventory,
     InventoryRefused, MetadataEdit, NextBoot, Offer, Order, OrderRefused, Registration, RetryRefused, SetRefused,
     advance, deliver, edit, fail, finish, finish_by_operator, finish_held, forget, learn, next_boot, note, note_hold,
-    offer, order, quarantine, register, release, retry, set_states, spend, start_attempt, take_inventory,
+    offer, order, quarantine, register, release, retry, set_states, spend, start_attempt, take_inventory, take_over,
 };

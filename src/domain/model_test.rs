@@ -44,6 +44,8 @@ enum Step_ {
 #[derive(Debug, Clone, Copy)]
 enum Verdict {
     Image(Writes),
+    /// Something harmless that is not the state.
+    Detour,
     Template(Writes),
     LocalDisk,
     /// Or they fail, which is the same.
@@ -55,6 +57,7 @@ fn steps() -> impl Strategy<Value = Vec<Step_>> {
     let verdict = prop_oneof![
         7 => writes().prop_map(Verdict::Image),
         1 => writes().prop_map(Verdict::Template),
+        2 => Just(Verdict::Detour),
         1 => Just(Verdict::LocalDisk),
         1 => Just(Verdict::Hold),
     ];
@@ -84,6 +87,7 @@ struct Given {
     bootid: BootId,
     step: Step,
     writes: Writes,
+    detour: bool,
 }
 
 struct World {
@@ -98,6 +102,8 @@ struct World {
     begun: Vec<Step>,
     /// Names of orders that were carried out, as the store remembers them.
     spent: Vec<OrderName>,
+    /// Whether something was installed and not wiped since.
+    installed: bool,
 }
 
 impl World {
@@ -119,6 +125,7 @@ impl World {
             delivered: Vec::new(),
             done: Vec::new(),
             begun: Vec::new(),
+            installed: false,
             spent: Vec::new(),
         }
     }
@@ -173,16 +180,18 @@ impl World {
             }
             NextBoot::Offer => {
                 assert!(!state.is_built_in(), "new and finished boot nothing");
-                let (writes, template) = match verdict {
-                    Verdict::Image(writes) => (writes, false),
-                    Verdict::Template(writes) => (writes, true),
+                let (writes, template, detour) = match verdict {
+                    Verdict::Image(writes) => (writes, false, false),
+                    Verdict::Detour => (Writes::Nothing, false, true),
+                    Verdict::Template(writes) => (writes, true, false),
                     // The machine is told so, and nothing is offered or changed.
                     Verdict::LocalDisk | Verdict::Hold => return,
                 };
                 let step = self.host.step;
                 assert!(!self.done.contains(&step), "a step that was finished is never booted again");
                 // The image of a state does not change within a step in this model, as in a stable image folder.
-                let writes = self.given.iter().find(|given| given.step == step).map_or(writes, |given| given.writes);
+                let known = self.given.iter().find(|given| given.step == step && !given.detour);
+                let writes = known.filter(|_| !detour).map_or(writes, |given| given.writes);
                 if writes.is_order() {
                     assert!(
                         !self.delivered.contains(&step),
@@ -193,15 +202,16 @@ impl World {
                 }
                 let bootid = BootId::new(self.host.id, (self.given.len() as u128).to_be_bytes());
                 let image = (!template).then(|| state.clone());
-                let change = offer(&self.host, Offer { bootid, from, image, writes }, self.now);
+                let change = offer(&self.host, Offer { bootid, from, image, writes, detour }, self.now);
                 if template {
                     self.begun.push(step);
                     if writes.is_order() {
                         self.delivered.push(step);
                     }
+                    self.installed |= writes == Writes::Disk;
                 }
                 self.commit(change);
-                self.given.push(Given { bootid, step, writes });
+                self.given.push(Given { bootid, step, writes, detour });
             }
         }
     }
@@ -213,7 +223,9 @@ impl World {
             Ok(None) => assert!(is_current),
             Ok(Some(change)) => {
                 assert!(is_current, "files of a boot that is over are not served");
-                self.begun.push(given.step);
+                if !given.detour {
+                    self.begun.push(given.step);
+                }
                 self.commit(change);
             }
         }
@@ -223,6 +235,7 @@ impl World {
         self.fetch(given);
         if let Ok(change) = deliver(&self.host, &given.bootid, "image.xz", self.now) {
             if let Some(change) = change {
+                self.installed |= given.writes == Writes::Disk;
                 self.commit(change);
             }
             if given.writes.is_order() {
@@ -234,14 +247,26 @@ impl World {
     fn finish(&mut self, given: &Given) {
         let before = self.host.clone();
         match finish(&self.host, &given.bootid, self.now) {
+            Ok(Some(change)) if given.detour => {
+                self.commit(change);
+                assert_eq!((&self.host.states, self.host.step), (&before.states, before.step), "the step is as it was");
+                assert_eq!(finish(&self.host, &given.bootid, self.now), Ok(None), "said once is said");
+            }
             Ok(Some(change)) => {
                 assert_eq!(given.step, self.host.step, "only a boot of the current step finishes it");
+                self.installed = match given.writes {
+                    Writes::Disk => true,
+                    Writes::Wipe => false,
+                    Writes::Nothing => self.installed,
+                };
                 assert!(!self.done.contains(&given.step), "a step is finished once");
                 self.done.push(given.step);
                 self.commit(change);
                 assert_eq!(self.host.states, before.states.after_current(), "a finish advances by one");
             }
-            Ok(None) => assert!(self.done.contains(&given.step), "a repeated finish was a finish before"),
+            Ok(None) => {
+                assert!(given.detour || self.done.contains(&given.step), "a repeated finish was a finish before");
+            }
             Err(FinishRefused::Superseded | FinishRefused::WrongBootId) => {
                 let is_current = self.host.current_boot().is_some_and(|boot| boot.bootid == given.bootid);
                 assert!(!is_current, "the running boot is never refused its finish");
@@ -250,10 +275,18 @@ impl World {
     }
 
     fn finish_held(&mut self, given: &Given) {
+        if given.detour {
+            return self.finish(given);
+        }
         let states = self.host.states.clone();
         if let Ok(Some(change)) = finish_held(&self.host, &given.bootid, "not\nyet", self.now) {
             assert_eq!(given.step, self.host.step, "only a boot of the current step finishes it");
             self.done.push(given.step);
+            self.installed = match given.writes {
+                Writes::Disk => true,
+                Writes::Wipe => false,
+                Writes::Nothing => self.installed,
+            };
             self.commit(change);
             assert_eq!(self.host.states, states, "the queue waits");
             assert_eq!(finish(&self.host, &given.bootid, self.now), Ok(None), "said once is said");
@@ -377,6 +410,7 @@ proptest! {
         let mut world = World::new();
         for step in &steps {
             world.happen(step);
+            assert!(!world.installed || world.host.installed, "what was installed is known as such, whatever queues come and go");
         }
     }
 }

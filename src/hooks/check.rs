@@ -10,7 +10,29 @@ use super::{
 };
 
 /// Names that belong to the core, as prefixes.
-const RESERVED_ARGUMENTS: [&str; 6] = ["rd.kiwi.", "kiwispray.", "razorurl", "initrd", "init", "root"];
+const RESERVED_ARGUMENTS: [&str; 20] = [
+    "rd.kiwi.",
+    "kiwispray.",
+    "razorurl",
+    "initrd",
+    "init",
+    "root",
+    "BOOTIF",
+    // What starts a program of its own, or an unattended installation, in an image that writes nothing by itself.
+    "rdinit",
+    "systemd.run",
+    "systemd.unit",
+    "systemd.wants",
+    "inst.",
+    "ks=",
+    "autoyast",
+    "auto=",
+    "ignition.",
+    "coreos.",
+    "cloud-config-url",
+    "ds=",
+    "preseed",
+];
 /// Of all arguments of one plugin together: half of what x86 kernels take (2048).
 const ARGUMENTS_MAX_BYTES: usize = 1024;
 

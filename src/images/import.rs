@@ -174,7 +174,7 @@ pub(super) fn lock(images: &Path) -> Result<File, ImportError> {
     }
 }
 
-fn store_manifest(staging: &TempDir, manifest: &Manifest) -> Result<(), ImportError> {
+pub(super) fn store_manifest(staging: &TempDir, manifest: &Manifest) -> Result<(), ImportError> {
     let text = manifest.to_toml().map_err(ImportError::Manifest)?;
     // What the catalogue will refuse must not be published.
     Manifest::parse(&text).map_err(ImportError::BadManifest)?;
@@ -188,20 +188,28 @@ fn store_manifest(staging: &TempDir, manifest: &Manifest) -> Result<(), ImportEr
 }
 
 /// An archive on its way into its folder.
-struct Incoming<'a> {
+pub(super) struct Incoming<'a> {
     folder: &'a Path,
     files: BTreeMap<FileName, FileRecord>,
     links: BTreeMap<FileName, FileName>,
     checksums: BTreeMap<FileName, Checksum>,
     raw_sums: Option<RawSums>,
+    /// Whether names mean what they mean to KIWI.
+    is_kiwi: bool,
 }
 
 impl<'a> Incoming<'a> {
-    fn new(folder: &'a Path) -> Self {
-        Self { folder, files: BTreeMap::new(), links: BTreeMap::new(), checksums: BTreeMap::new(), raw_sums: None }
+    pub(super) fn new(folder: &'a Path) -> Self {
+        let (files, links, checksums) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { folder, files, links, checksums, raw_sums: None, is_kiwi: true }
     }
 
-    fn take(&mut self, name: FileName, member: Member<'_>) -> Result<(), ImportError> {
+    /// The same, of files whose names mean nothing in particular.
+    pub(super) fn plain(folder: &'a Path) -> Self {
+        Self { is_kiwi: false, ..Self::new(folder) }
+    }
+
+    pub(super) fn take(&mut self, name: FileName, member: Member<'_>) -> Result<(), ImportError> {
         match member {
             // Its target may still come.
             Member::Link(target) => {
@@ -210,7 +218,7 @@ impl<'a> Incoming<'a> {
             Member::File(size_bytes, bytes) => {
                 let record = self.store(&name, size_bytes, bytes)?;
                 self.files.insert(name.clone(), record);
-                if checksum_algorithm(&name).is_some() {
+                if self.is_kiwi && checksum_algorithm(&name).is_some() {
                     let checksum = Checksum::parse(&name, &self.read_text(&name)?)?;
                     self.checksums.insert(name, checksum);
                 }
@@ -221,7 +229,7 @@ impl<'a> Incoming<'a> {
 
     fn store(&mut self, name: &FileName, size_bytes: u64, bytes: &mut dyn Read) -> Result<FileRecord, ImportError> {
         self.check_space(name, size_bytes)?;
-        let mut check = match is_payload(name) {
+        let mut check = match self.is_kiwi && is_payload(name) {
             true if self.raw_sums.is_none() => Some(self.start_check(name)?),
             true | false => None,
         };
@@ -276,8 +284,18 @@ impl<'a> Incoming<'a> {
     }
 
     /// The archive has ended: what kind is it, is it whole, and what does it boot?
-    fn finish(mut self) -> Result<(Manifest, Vec<String>), ImportError> {
+    pub(super) fn finish(mut self) -> Result<(Manifest, Vec<String>), ImportError> {
         self.materialise_links()?;
+        self.finish_kiwi()
+    }
+
+    /// The same, of what is no KIWI archive: the files as they were stored.
+    pub(super) fn finish_plain(mut self) -> Result<Vec<FileRecord>, ImportError> {
+        self.materialise_links()?;
+        Ok(self.files.into_values().collect())
+    }
+
+    fn finish_kiwi(self) -> Result<(Manifest, Vec<String>), ImportError> {
         let layout = Layout::recognise(&self.files.keys().cloned().collect())?;
         for file in &layout.checksums {
             self.check_sum(file)?;

@@ -100,8 +100,8 @@ fn pool() -> PoolingAllocationConfig {
     // A component is a few core instances (its module, and shims that the encoder adds); one of Python is 38.
     pool.total_component_instances(CALLS_MAX)
         .total_core_instances(CALLS_MAX * 64)
-        .total_memories(CALLS_MAX * 2)
-        .total_tables(CALLS_MAX * 8)
+        .total_memories(CALLS_MAX * 4)
+        .total_tables(CALLS_MAX * 16)
         .total_stacks(CALLS_MAX)
         .max_core_instances_per_component(64)
         .max_component_instance_size(4 << 20)

@@ -18,7 +18,9 @@ mod helpers;
 mod language;
 mod library;
 mod place;
+mod trial;
 mod url;
+mod variables;
 mod vars;
 
 #[cfg(test)]
@@ -35,7 +37,9 @@ pub use escape::IPXE_VALUE_CHARS_MAX;
 pub use fallback::{last_resort_hold, last_resort_local};
 pub use helpers::IDENTIFY;
 pub use language::Language;
+pub use trial::Trial;
 pub use url::{BadBaseUrl, BaseUrl};
+pub use variables::{Variable, helpers_of, variables_of};
 pub use vars::{
     BootScript, BootVars, BootstrapVars, CallVars, DocumentVars, HoldVars, HostVars, ImageVars, LocalVars, NewVars,
     ServerVars, WAIT_S_MAX, WaitVars,
@@ -160,6 +164,33 @@ impl Renderer {
             Some(Listed { name, header: header_of(&source.text), origin: source.origin })
         };
         self.names().into_iter().filter_map(listed).collect()
+    }
+
+    /// The templates of all images, each with its image's folder. What cannot be read is left out.
+    pub fn list_of_images(&self, images_dir: &Path) -> Vec<(PathBuf, Listed)> {
+        let entries = std::fs::read_dir(images_dir).into_iter().flatten().flatten();
+        let is_hidden = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let mut folders: Vec<PathBuf> =
+            entries.map(|entry| entry.path()).filter(|path| path.is_dir() && !is_hidden(path)).collect();
+        folders.sort();
+        let in_folder = |folder: PathBuf| {
+            let names = names_in(&folder);
+            names.into_iter().map(move |name| (folder.clone(), name))
+        };
+        let listed = |(folder, name): (PathBuf, String)| {
+            let source = self.library.find(&scope_of(Some(&folder)), &name, &mut Vec::new()).ok()?;
+            Some((folder, Listed { name, header: header_of(&source.text), origin: source.origin }))
+        };
+        folders.into_iter().flat_map(in_folder).filter_map(listed).collect()
+    }
+
+    /// A template's text, and which file it is.
+    ///
+    /// # Errors
+    /// Nobody has the template, or it cannot be read.
+    pub fn text(&self, image_dir: Option<&Path>, name: &str) -> Result<(String, Origin), RenderError> {
+        let source = self.library.find(&scope_of(image_dir), name, &mut Vec::new())?;
+        Ok((source.text, source.origin))
     }
 
     fn boot_script_in(&self, scope: &Scope, script: &BootScript) -> Result<String, RenderError> {

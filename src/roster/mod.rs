@@ -8,6 +8,7 @@
 //! in words, `secrets` the files that their grants name, `text` bindings as they are written.
 mod install;
 mod library;
+mod look;
 mod reach;
 mod secrets;
 mod slot;
@@ -30,6 +31,8 @@ use crate::config::{Config, DEFAULT_PLUGIN, Digest, PluginBinding, PluginGrant, 
 use crate::hooks::{Binding, Hooks, LogLine, OnError, PluginStatus, Selector, StatesFilter};
 use crate::plugin_host::PluginHost;
 use crate::service::{Installation, Installed, Member, Reload, Reloaded, RosterError, Service};
+
+pub use look::{Looked, Outcome, look};
 
 use library::Library;
 use slot::{Load, Slot, Workshop};

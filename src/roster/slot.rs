@@ -177,7 +177,7 @@ impl Workshop {
     }
 
     /// The component that a binding means; none for the default plugin that is part of this program.
-    async fn find(&self, binding: &PluginBinding, record: &Record) -> Result<Option<Found>, String> {
+    pub(super) async fn find(&self, binding: &PluginBinding, record: &Record) -> Result<Option<Found>, String> {
         let (library, plugins_dir) = (Arc::clone(&self.library), self.plugins_dir.clone());
         let (binding, back) = (binding.clone(), record.rolled_back_to());
         let found = spawn_blocking(move || find(&binding, back, &library, &plugins_dir)).await;

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 /// A bucket of registrations that refills evenly.
 #[derive(Debug)]
 pub(super) struct Admission {
-    per_minute: Option<u32>,
     bucket: Mutex<Bucket>,
 }
 
 #[derive(Debug)]
 struct Bucket {
+    /// None: as many as come.
+    per_minute: Option<u32>,
     /// Thousandths of a registration.
     level: i64,
     filled_at: Option<Timestamp>,
@@ -22,14 +23,27 @@ impl Admission {
     /// Without a number, as many as come.
     pub(super) fn new(per_minute: Option<u32>) -> Self {
         let level = i64::from(per_minute.unwrap_or(0)) * 1_000;
-        Self { per_minute, bucket: Mutex::new(Bucket { level, filled_at: None }) }
+        Self { bucket: Mutex::new(Bucket { per_minute, level, filled_at: None }) }
+    }
+
+    /// Sets another limit. What was admitted counts on, so that nobody gets a second minute by reloading.
+    pub(super) fn set_limit(&self, per_minute: Option<u32>) {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        if bucket.per_minute == per_minute {
+            return;
+        }
+        let full = |limit: Option<u32>| i64::from(limit.unwrap_or(0)) * 1_000;
+        // Without a limit nothing was counted.
+        let used = bucket.per_minute.map_or(0, |_| full(bucket.per_minute).saturating_sub(bucket.level));
+        bucket.level = full(per_minute).saturating_sub(used).max(0);
+        bucket.per_minute = per_minute;
     }
 
     /// Whether one more machine may be registered now.
     pub(super) fn admit(&self, now: Timestamp) -> bool {
-        let Some(per_minute) = self.per_minute.map(i64::from) else { return true };
-        let full = per_minute * 1_000;
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(per_minute) = bucket.per_minute.map(i64::from) else { return true };
+        let full = per_minute * 1_000;
         let passed_ms = bucket.filled_at.map_or(0, |then| now.duration_since(then).as_millis().clamp(0, 60_000));
         let refill = i64::try_from(passed_ms).unwrap_or(0).saturating_mul(per_minute) / 60;
         // Fractions below a thousandth must not be lost to frequent requests: wait until there is something to add.
@@ -57,6 +71,21 @@ mod tests {
         assert_eq!((0..10_000).filter(|_| admission.admit(start)).count(), 60);
         let later = start + 10.seconds();
         assert_eq!((0..10_000).filter(|_| admission.admit(later)).count(), 10);
+    }
+
+    #[test]
+    fn another_limit_counts_from_what_was_admitted() {
+        let admission = Admission::new(Some(10));
+        let start = Timestamp::UNIX_EPOCH;
+        assert_eq!((0..6).filter(|_| admission.admit(start)).count(), 6);
+        admission.set_limit(Some(8));
+        assert_eq!((0..100).filter(|_| admission.admit(start)).count(), 2);
+        admission.set_limit(Some(1));
+        assert!(!admission.admit(start));
+        admission.set_limit(None);
+        assert_eq!((0..100).filter(|_| admission.admit(start)).count(), 100);
+        admission.set_limit(Some(3));
+        assert_eq!((0..100).filter(|_| admission.admit(start)).count(), 3);
     }
 
     #[test]

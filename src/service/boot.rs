@@ -21,7 +21,7 @@ use crate::render::{BaseUrl, BootScript, HoldVars, LocalVars, NewVars, ServerVar
 use crate::store::{Candidates, StoreError};
 
 use super::explain::{Decision, Explanation};
-use super::plan::{Occasion, boot_request, host_vars};
+use super::plan::{Occasion, Rendered, boot_request, host_vars};
 use super::plugins::{By, PatchRefused};
 use super::transition::MayBecome;
 use super::{ANSWER_WITHIN, CONFLICT_RETRIES, Service, jitter, random_bootid};
@@ -115,7 +115,7 @@ struct Asking<'a> {
 impl Service {
     /// Answers a machine that wants to know what to boot.
     pub async fn bootstrap(&self, request: &BootstrapRequest) -> Answer {
-        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings.ignore);
+        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings().ignore);
         let asking = Asking { facts: &facts, from: request.from, base: &request.base };
         let mut trail = Trail::default();
         let told = match timeout(ANSWER_WITHIN, self.decide(&asking, &mut trail)).await {
@@ -137,7 +137,7 @@ impl Service {
 
     /// What the answer would be, for who only looks: nothing is registered, offered or noted.
     pub async fn glance(&self, request: &BootstrapRequest) -> (Outcome, Option<HostId>) {
-        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings.ignore);
+        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings().ignore);
         let Ok(Ok(found)) = timeout(ANSWER_WITHIN, self.store.candidates(&facts.identity)).await else {
             return (Outcome::Hold, None);
         };
@@ -157,7 +157,7 @@ impl Service {
 
     /// The answer after a fault of ours: a finished host boots its disk, every other machine waits.
     pub async fn answer_after_fault(&self, request: &BootstrapRequest) -> Answer {
-        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings.ignore);
+        let facts = Facts::from_parameters(request.parameters.iter().cloned(), &self.settings().ignore);
         let told = self.degraded(&facts.identity, "the server has a fault, see its log");
         self.answer(told, request, &facts).await
     }
@@ -319,7 +319,7 @@ impl Service {
         let mut outcome = hooks.decide_boot(call, request).await;
         trail.trace = Some(std::mem::take(&mut outcome.trace));
         let host = match self.apply_patches(host.clone(), &outcome).await {
-            Ok(host) => host,
+            Ok(Ok(host) | Err((host, _))) => host,
             Err(error) => {
                 tracing::warn!(host = %host.id, %error, "a plugin's change to a finished host was not committed");
                 host
@@ -338,7 +338,7 @@ impl Service {
     fn ask(&self, host: &Host, from: IpAddr) -> Ask {
         let now = self.clock.now();
         let activity = host.boot.as_ref().map_or(Activity::Quiet, |boot| self.progress.activity(&boot.bootid, now));
-        Ask { from, now, activity, most_attempts: self.settings.most_attempts }
+        Ask { from, now, activity, most_attempts: self.settings().most_attempts }
     }
 
     /// The host's own record makes it wait.
@@ -365,7 +365,10 @@ impl Service {
         let call = Call::new(format!("boot-{}-{}", host.id, now.as_nanosecond()), milliseconds(now), Run::Real);
         let mut outcome = self.hooks().decide_boot(call, boot_request(&host, asking.facts)).await;
         trail.trace = Some(std::mem::take(&mut outcome.trace));
-        host = self.apply_patches(host, &outcome).await?;
+        host = match self.apply_patches(host, &outcome).await? {
+            Ok(host) => host,
+            Err((host, why)) => return Ok(Told::hold(Some(host), why)),
+        };
         let plan = match outcome.answer {
             BootAnswer::Hold(hold) => return Ok(Told::hold_as_told(host, hold)),
             BootAnswer::Boot(BootPlan::LocalDisk) => return Ok(Told::local(Some(host), outcome.reason)),
@@ -383,15 +386,19 @@ impl Service {
             Ok(rendered) => rendered,
             Err(refused) => return Ok(Told::hold(Some(host), refused)),
         };
-        let offered = Offer { bootid, from: asking.from, image: rendered.image, writes: rendered.writes };
+        let Rendered { script, image, writes, detour, what } = rendered;
+        let offered = Offer { bootid, from: asking.from, image, writes, detour };
         // Durable before the machine sees it: the answer to a later call must not depend on luck.
         let host = self.commit(&host, offer(&host, offered, self.clock.now())).await?;
-        let decision = Decision::Boot { what: rendered.what };
-        Ok(Told { host: Some(host), decision, script: Some(rendered.script), again_s: None })
+        Ok(Told { host: Some(host), decision: Decision::Boot { what }, script: Some(script), again_s: None })
     }
 
-    /// Commits what plugins changed with their decision.
-    async fn apply_patches(&self, mut host: Host, outcome: &BootOutcome) -> Result<Host, StoreError> {
+    /// Commits what plugins changed with their decision; or says what of it cannot be, as those asked later decided on it.
+    async fn apply_patches(
+        &self,
+        mut host: Host,
+        outcome: &BootOutcome,
+    ) -> Result<Result<Host, (Host, String)>, StoreError> {
         for GivenPatch { plugin, patch } in &outcome.patches {
             let change = match plugin.parse::<PluginName>() {
                 Ok(plugin) => self.change_by_plugin(&host, patch, &plugin, By::Answer).await,
@@ -401,10 +408,13 @@ impl Service {
                 Ok(Some(change)) => host = self.commit(&host, change).await?,
                 Ok(None) => {}
                 Err(PatchRefused::Store(error)) => return Err(error),
-                Err(error) => tracing::warn!(host = %host.id, plugin, %error, "a plugin's change was not applied"),
+                Err(error) => {
+                    tracing::warn!(host = %host.id, plugin, %error, "a plugin's change was not applied");
+                    return Ok(Err((host, format!("the plugin {plugin} wants a change that cannot be made: {error}"))));
+                }
             }
         }
-        Ok(host)
+        Ok(Ok(host))
     }
 
     /// Puts an event about a stranger on the timeline, unless the same was noted of late: machines ask every few seconds.
@@ -426,7 +436,7 @@ impl Service {
         match host.and_then(|host| host.metadata.get("local")).and_then(|value| value.as_str()) {
             Some("sanboot") => true,
             Some("exit") => false,
-            Some(_) | None => self.settings.local == LocalBoot::Sanboot,
+            Some(_) | None => self.settings().local == LocalBoot::Sanboot,
         }
     }
 
@@ -442,7 +452,7 @@ impl Service {
         }
         let server = ServerVars { base: request.base.clone() };
         let host = told.host.as_ref().map(|host| host_vars(host, facts));
-        let wait = || WaitVars::new(told.again_s.unwrap_or_else(|| jitter(self.settings.again_s)), waited_s(request));
+        let wait = || WaitVars::new(told.again_s.unwrap_or_else(|| jitter(self.settings().again_s)), waited_s(request));
         let (outcome, script) = match (told.decision, host) {
             (Decision::Local { reason }, host) => {
                 let sanboot = self.wants_sanboot(told.host.as_ref());

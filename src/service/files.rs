@@ -15,10 +15,10 @@ use crate::images::{Delivery, FileName, OpenedFile, Refused};
 use crate::render::{BaseUrl, Document, RenderError};
 use crate::store::StoreError;
 
+use super::Service;
 use super::plan::{document_vars, known_host};
 use super::progress::History;
 use super::report::{Call, CallRefused};
-use super::{CONFLICT_RETRIES, Service};
 
 /// A file of one boot.
 pub enum BootFile {
@@ -180,7 +180,7 @@ impl Service {
         bootid: BootId,
         change: impl Fn(&Host) -> Result<Option<Change>, FetchRefused>,
     ) -> Result<Advanced, FileRefused> {
-        for _ in 0..CONFLICT_RETRIES {
+        for _ in 0..ADVANCE_RETRIES {
             let host = self.store.host(bootid.host()).await?.ok_or(FileRefused::NotFound)?;
             let change = change(&host).map_err(|FetchRefused::Over| FileRefused::NotFound)?;
             let Some(change) = change else { return Ok(Advanced::Before) };
@@ -193,6 +193,9 @@ impl Service {
         Err(StoreError::Conflict.into())
     }
 }
+
+/// How often it is tried to note how far a boot came: to give up would cut an installer's download.
+const ADVANCE_RETRIES: u32 = 32;
 
 /// What a boot's URL leads to.
 enum Found {

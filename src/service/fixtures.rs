@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -216,4 +217,15 @@ impl Plugin for Says {
     ) -> BoxFuture<'a, Reply<Map<String, Value>>> {
         say(self.render.as_ref(), request)
     }
+}
+
+/// Waits for something that happens in the background; for long, as machines may be slow.
+pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..1_500 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain until {what}");
 }

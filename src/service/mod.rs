@@ -17,10 +17,12 @@ mod hosts;
 mod images;
 mod notes;
 mod outbox;
+mod pauses;
 mod plan;
 mod plugins;
 mod progress;
 mod rehearsal;
+mod reload;
 mod report;
 mod roster;
 mod schedule;
@@ -44,14 +46,15 @@ pub use clock::{Clock, SystemClock};
 pub use explain::{Decision, Explanation};
 pub use files::{BootFile, FileRefused, PostInstallRefused, Wanted};
 pub use hosts::{
-    Act, Acted, Condition, ConditionError, Erased, HostsError, Preview, Selection, Selector, SelectorError, Terms,
-    sentence,
+    Act, Acted, Condition, ConditionError, Erased, HostsError, Newcomer, Preview, Selection, Selector, SelectorError,
+    Taken, Terms, sentence,
 };
 pub use images::RemoveRefused;
 pub use outbox::{Letters, Mode, OutboxError, OutboxState, ParkedHost, Replayed};
 pub use plugins::{ApproveRefused, PluginCore, PluginKey, PluginValue};
 pub use progress::{FileProgress, HostProgress};
 pub use rehearsal::Rehearsed;
+pub use reload::{Reloader, Reread, SettingChange};
 pub use report::{Call, CallRefused, InventoryPost, ReportRefused};
 pub use roster::{Installation, Installed, Kept, Member, Reach, Reload, Reloaded, Roster, RosterError};
 pub use schedule::{JobRan, JobState, ScheduleError};
@@ -94,7 +97,7 @@ pub struct Service {
     pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) renderer: Arc<Renderer>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) settings: Settings,
+    settings: ArcSwap<Settings>,
     files: ImageFiles,
     progress: Arc<Progress>,
     explanations: Explanations,
@@ -136,13 +139,24 @@ impl Service {
             catalogue,
             renderer,
             clock,
-            settings,
+            settings: ArcSwap::from_pointee(settings),
         }
     }
 
     /// URL under which machines reach this server, if the configuration names one.
-    pub const fn public_url(&self) -> Option<&BaseUrl> {
-        self.settings.public_url.as_ref()
+    pub fn public_url(&self) -> Option<BaseUrl> {
+        self.settings.load().public_url.clone()
+    }
+
+    /// What the use cases are told now. Whoever asks several things of them in one breath keeps what this returns.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Tells the use cases something else, from the next request on.
+    pub fn replace_settings(&self, settings: Settings) {
+        self.admission.set_limit(settings.new_hosts_per_minute);
+        self.settings.store(Arc::new(settings));
     }
 
     /// A script that writes no disk, from the site's template or, if that is broken or its disk hangs, the built-in one.

@@ -20,6 +20,8 @@ pub(super) struct Rendered {
     /// The image; none for a template.
     pub(super) image: Option<StateName>,
     pub(super) writes: Writes,
+    /// Whether it is something else than the current state.
+    pub(super) detour: bool,
     /// For people.
     pub(super) what: String,
 }
@@ -68,7 +70,7 @@ impl Service {
         let planner = Planner {
             catalogue: Arc::clone(&self.catalogue),
             renderer: Arc::clone(&self.renderer),
-            most_attempts: self.settings.most_attempts,
+            most_attempts: self.settings().most_attempts,
         };
         tokio::task::spawn_blocking(move || planner.render(&plan, &occasion)).await.unwrap_or_else(|error| {
             tracing::error!(%error, "rendering a boot script failed");
@@ -147,7 +149,7 @@ impl Planner {
         if writes.is_order() && !is_tracked {
             return Err(PlanRefused::Untracked(name));
         }
-        Ok(Rendered { script, what: format!("image {name}"), image: Some(name), writes })
+        Ok(Rendered { script, what: format!("image {name}"), detour: name != *state, image: Some(name), writes })
     }
 
     fn render_template(&self, plan: &TemplateBoot, occasion: &Occasion) -> Result<Rendered, PlanRefused> {
@@ -167,7 +169,7 @@ impl Planner {
         variables.host = host_vars(host, facts);
         variables.vars = object(&plan.vars);
         let script = self.renderer.document(None, &document, &variables)?.text;
-        Ok(Rendered { script, what: format!("template {name}"), image: None, writes })
+        Ok(Rendered { script, what: format!("template {name}"), detour: name != *state, image: None, writes })
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::domain::{
     Actor, BootId, EventKind, FinishRefused, Host, HostId, Identity, Inventory, InventoryRefused, MacAddr, Metadata,
-    MetadataError, PastOutcome, fail, note, take_inventory,
+    MetadataError, PastOutcome, fail, finish_held, note, take_inventory,
 };
 use crate::store::StoreError;
 
@@ -62,6 +62,9 @@ impl From<StoreError> for ReportRefused {
     }
 }
 
+/// How often a report is tried. Machines try again, but not for ever; and what they report must not be lost.
+const REPORT_RETRIES: u32 = 32;
+
 /// What a machine reports of its step.
 #[derive(Clone, Copy)]
 enum Report<'a> {
@@ -107,7 +110,7 @@ impl Service {
     /// The current state of a host.
     pub async fn state(&self, call: &Call) -> Result<String, CallRefused> {
         let host = self.named_host(call).await?;
-        if !self.settings.open_state && !knows_bootid(&host, call) {
+        if !self.settings().open_state && !knows_bootid(&host, call) {
             return Err(CallRefused::WrongBootId);
         }
         Ok(host.states.current().to_string())
@@ -139,7 +142,7 @@ impl Service {
 
     /// Every host in a table, if the configuration opens it.
     pub async fn open_table(&self) -> Result<Option<String>, CallRefused> {
-        if !self.settings.open_hosts {
+        if !self.settings().open_hosts {
             return Ok(None);
         }
         let mut table = "#Id Hostname State Serial#\n".to_owned();
@@ -170,10 +173,14 @@ impl Service {
     }
 
     async fn report(&self, report: Report<'_>, call: &Call) -> Result<BootId, ReportRefused> {
-        for _ in 0..CONFLICT_RETRIES {
+        for tries in 0..REPORT_RETRIES {
             let (host, bootid) = self.caller(call).await?;
             let change = match report {
-                Report::Finish => self.finish_as_allowed(&host, &bootid).await,
+                Report::Finish if tries == 0 || !self.hooks().has_transitions() => {
+                    self.finish_as_allowed(&host, &bootid).await
+                }
+                // Plugins take time, in which others change the host again: what is done must not wait for them.
+                Report::Finish => finish_held(&host, &bootid, "others changed it meanwhile", self.clock.now()),
                 Report::Fail(reason) => fail(&host, &bootid, reason, self.clock.now()),
             };
             let committed = match change {

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::pauses::{later, with_jitter, words};
 use super::{Service, jitter};
 use crate::hooks::{Admission, Binding, Call, Hook, HookError, Hooks, Job, NextRun, Run};
 use crate::store::{JobOutcome, JobRun, StoreError};
@@ -31,8 +32,6 @@ const GRACE: Duration = Duration::from_millis(100);
 const LEASE_GRACE: Duration = Duration::from_secs(30);
 /// How long a run under way may go on when the server stops.
 const STOPS_WITHIN: Duration = Duration::from_secs(2);
-/// What is kept of an error, in characters.
-const WORDS_MAX_CHARS: usize = 500;
 
 /// What runs of jobs share with operators.
 #[derive(Debug)]
@@ -169,6 +168,9 @@ impl Service {
         };
         let desk = self.schedule.desk(plugin);
         let Ok(_one_run) = desk.runs.try_lock() else { return Err(ScheduleError::Busy(plugin.to_owned())) };
+        if !self.is_bound(Hook::Schedule, plugin) {
+            return Err(ScheduleError::NotBound(plugin.to_owned()));
+        }
         let call = JobCall { hooks: &hooks, binding, job, run, again: &Again::default(), admission: None };
         match self.leased_run(&call).await? {
             Some(ran) => {
@@ -297,6 +299,10 @@ impl Service {
         let desk = self.schedule.desk(plugin);
         // An operator's run goes first.
         let Ok(_one_run) = desk.runs.try_lock() else { return Ok(SHORTEST_PAUSE) };
+        if !self.is_bound(Hook::Schedule, plugin) {
+            // It may even have been forgotten meanwhile: a run would be written down again.
+            return Ok(LOOKS_AGAIN);
+        }
         let admission = match binding.breakers.admit(Hook::Schedule, Instant::now()) {
             Ok(admission) => admission,
             Err(open) => {
@@ -386,7 +392,7 @@ impl Service {
 /// What became of a run, and after which pause the next one begins.
 fn judge(result: &Result<NextRun, HookError>, period: Duration, took: Duration) -> (JobOutcome, Duration) {
     // The period counts from the beginning of a run.
-    let at_period = with_jitter(period).saturating_sub(took).max(SHORTEST_PAUSE);
+    let at_period = with_jitter(period, most_jitter(period)).saturating_sub(took).max(SHORTEST_PAUSE);
     match result {
         Ok(NextRun::AtPeriod) => (JobOutcome::Done, at_period),
         Ok(NextRun::AfterMs(ms)) => {
@@ -428,19 +434,10 @@ fn period(job: &Job) -> Duration {
     Duration::from_secs(u64::from(job.period_s.max(1)))
 }
 
-fn with_jitter(period: Duration) -> Duration {
-    let most_ms = u32::try_from((period / 10).min(MOST_JITTER).as_millis()).unwrap_or(u32::MAX);
-    period + Duration::from_millis(jitter((0, most_ms)).into())
-}
-
-fn later(now: Timestamp, pause: Duration) -> Timestamp {
-    now.saturating_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
+fn most_jitter(period: Duration) -> Duration {
+    (period / 10).min(MOST_JITTER)
 }
 
 fn call_id(plugin: &str, job: &str, started_at: Timestamp) -> String {
     format!("{}-{job}-{}-{plugin}", Hook::Schedule, started_at.as_millisecond())
-}
-
-fn words(error: &HookError) -> String {
-    error.to_string().chars().take(WORDS_MAX_CHARS).collect()
 }

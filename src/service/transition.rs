@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::domain::{
-    Actor, BootId, Change, FinishRefused, Host, StateName, States, advance, finish, finish_held, set_states,
+    Actor, BootId, Change, FinishRefused, Host, Stage, StateName, States, advance, finish, finish_held, set_states,
 };
 use crate::hooks::{Call, Run, TransitionAnswer, TransitionRequest};
 use crate::images::Catalogue;
@@ -88,6 +88,9 @@ impl Service {
     ) -> Result<Option<Change>, FinishRefused> {
         let now = self.clock.now();
         let Some(change) = finish(host, bootid, now)? else { return Ok(None) };
+        if change.host.step == host.step {
+            return Ok(Some(change));
+        }
         match self.may_become(host, &change.host.states, "finish", &Actor::Machine, Run::Real).await {
             Ok(MayBecome::Asked) => Ok(Some(change)),
             Ok(MayBecome::Other { to, .. }) => Ok(Some(advance(host, Some(to), Actor::Machine, now))),
@@ -108,6 +111,10 @@ impl Service {
         }
         let cause = match act {
             Act::Set { .. } => "operator",
+            // The remedy that a host on its done step shows: whoever says so has seen what keeps it.
+            Act::Finish if host.current_boot().is_some_and(|boot| matches!(boot.stage, Stage::Done { .. })) => {
+                return Ok(change);
+            }
             Act::Finish => "finish",
             Act::Retry { .. } => "retry",
             Act::Release | Act::Forget { .. } => return Ok(change),
@@ -139,6 +146,9 @@ impl Service {
         };
         if wanted == *asked {
             return Ok(None);
+        }
+        if wanted.iter().any(StateName::is_new) && !asked.iter().any(StateName::is_new) {
+            return Err("wants to make it a new host, which it is not".to_owned());
         }
         let mut left: Vec<StateName> = asked.iter().cloned().collect();
         let mut added = Vec::new();

@@ -9,7 +9,7 @@ use super::{
     record::{self, RecordError},
     watch::{Change, ChangeStream, WatchError},
 };
-use crate::domain::Event;
+use crate::domain::{Event, HostId};
 
 /// The random name of one store. A restored one has another, so that no position in the old history is taken for one in
 /// the new.
@@ -81,7 +81,21 @@ pub struct Committed {
     pub event: Event,
 }
 
-/// Why an [`EventStream`] gives no more events.
+/// An event whose record cannot be read: it is known that it happened, but not what.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("event {seq} of host {host} cannot be read")]
+pub struct Unreadable {
+    /// Whose.
+    pub host: HostId,
+    /// Which one.
+    pub seq: u64,
+    /// The commit that wrote it.
+    pub revision: Revision,
+    /// What is wrong.
+    pub source: RecordError,
+}
+
+/// Why an [`EventStream`] does not give the next event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
     /// The follower was too slow, or asks for events of long ago or of another store: it reads the hosts anew and
@@ -91,9 +105,9 @@ pub enum StreamError {
     /// The store stopped; everything before that was delivered.
     #[error("the store stopped")]
     Stopped,
-    /// A record that cannot be read.
-    #[error("a committed event cannot be read")]
-    Record(#[from] RecordError),
+    /// The next event cannot be read. It is passed: the stream goes on behind it.
+    #[error(transparent)]
+    Record(#[from] Unreadable),
 }
 
 impl From<WatchError> for StreamError {
@@ -111,7 +125,7 @@ pub struct EventStream {
     changes: ChangeStream,
     generation: Generation,
     after: Option<Position>,
-    ready: VecDeque<Committed>,
+    ready: VecDeque<Result<Committed, Unreadable>>,
 }
 
 impl EventStream {
@@ -122,7 +136,9 @@ impl EventStream {
     /// The newest commit of which all events were given out, and with it all commits before.
     pub fn passed(&self) -> Revision {
         match self.ready.front() {
-            Some(next) => next.position.revision.before(),
+            Some(Ok(Committed { position: Position { revision, .. }, .. }) | Err(Unreadable { revision, .. })) => {
+                revision.before()
+            }
             None => self.changes.passed(),
         }
     }
@@ -133,11 +149,11 @@ impl EventStream {
             return Err(StreamError::Resync);
         }
         loop {
-            if let Some(committed) = self.ready.pop_front() {
-                return Ok(committed);
+            if let Some(next) = self.ready.pop_front() {
+                return Ok(next?);
             }
             let change = self.changes.next().await?;
-            self.unpack(change)?;
+            self.unpack(change);
         }
     }
 
@@ -145,12 +161,12 @@ impl EventStream {
     pub async fn stirs(&mut self) -> Result<(), StreamError> {
         while self.ready.is_empty() {
             let change = self.changes.next().await?;
-            self.unpack(change)?;
+            self.unpack(change);
         }
         Ok(())
     }
 
-    fn unpack(&mut self, change: Change) -> Result<(), StreamError> {
+    fn unpack(&mut self, change: Change) {
         for (index, op) in change.ops {
             let position = Position { generation: self.generation, revision: change.revision, index };
             let was_seen = |after: Position| (after.revision, after.index) >= (position.revision, index);
@@ -159,9 +175,10 @@ impl EventStream {
                 && !self.after.is_some_and(was_seen)
                 && let Some((host, seq)) = keys::event_place(&key)
             {
-                self.ready.push_back(Committed { position, event: record::decode_event(host, seq, &value)? });
+                let event = record::decode_event(host, seq, &value);
+                let unreadable = |source| Unreadable { host, seq, revision: change.revision, source };
+                self.ready.push_back(event.map(|event| Committed { position, event }).map_err(unreadable));
             }
         }
-        Ok(())
     }
 }

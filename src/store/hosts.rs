@@ -89,6 +89,9 @@ pub enum StoreError {
     /// An order of this name was carried out for this host before. Nothing was written, and never will be.
     #[error("an order of this name was carried out before")]
     OrderSpent,
+    /// A host has this number, or had it before it was forgotten. Nothing was written, and never will be.
+    #[error("the number {0} was given to a host before")]
+    NumberUsed(HostId),
     /// The events do not follow those of the host, or there are none. A mistake in this program.
     #[error("the change of host {host} is not numbered as its events are")]
     Misnumbered {

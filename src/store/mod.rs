@@ -27,11 +27,11 @@ pub mod sled;
 pub mod watch;
 
 pub use self::{
-    events::{Committed, EventStream, Generation, Position, PositionError, StreamError},
+    events::{Committed, EventStream, Generation, Position, PositionError, StreamError, Unreadable},
     fsck::{Check, Problem},
     hosts::{Candidates, MAX_IDS_PER_VALUE, OpenError, Store, StoreError, TIMELINE_EVENTS},
     kv::{KvError, Revision, Stopped},
-    outbox::{Changed, ChangedPage, EventAt},
+    outbox::{Changed, ChangedPage, EventAt, TimelinePart},
     plugins::{Orders, Written},
     record::{CatchUp, CatchUpStage, DeadLetter, JobOutcome, JobRun, OutboxCursor, Parked, RecordError},
     retention::UNDELIVERED_FOR,

@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use jiff::Timestamp;
 
 use super::{
-    events::EventStream,
+    events::{EventStream, StreamError, Unreadable},
     hosts::{Store, StoreError, unreadable},
     keys,
     kv::{Commit, Entry, Key, Kv, KvError, MAX_OPS, MAX_SCAN_ENTRIES, Outcome, Revision},
@@ -21,6 +21,31 @@ pub struct EventAt {
     pub event: Event,
     /// When, in the history of the store.
     pub revision: Revision,
+}
+
+/// A part of a timeline, oldest first. An event that cannot be read stands at its beginning, or the part ends before it:
+/// so whoever passes the part knows what was passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimelinePart {
+    /// Events before the others that cannot be read.
+    pub unreadable: Vec<Unreadable>,
+    /// Those behind them.
+    pub events: Vec<EventAt>,
+    /// Whether there is nothing behind this part.
+    pub is_last: bool,
+}
+
+impl TimelinePart {
+    /// The number of the first event, whether or not it can be read.
+    pub fn first_seq(&self) -> Option<u64> {
+        self.unreadable.first().map(|lost| lost.seq).or(self.events.first().map(|at| at.event.seq))
+    }
+
+    /// The number and the commit of the last event, whether or not it can be read.
+    pub fn last(&self) -> Option<(u64, Revision)> {
+        let last = self.events.last().map(|at| (at.event.seq, at.revision));
+        last.or(self.unreadable.last().map(|lost| (lost.seq, lost.revision)))
+    }
 }
 
 /// A host that changed since a revision, and how many events it has.
@@ -237,8 +262,8 @@ impl Store {
         let mut count = 0;
         loop {
             match stream.next().now_or_never() {
-                Some(Ok(_)) => count += 1,
-                Some(Err(_)) => return None,
+                Some(Ok(_) | Err(StreamError::Record(_))) => count += 1,
+                Some(Err(StreamError::Resync | StreamError::Stopped)) => return None,
                 None => return Some(count),
             }
             // Thousands of events may be counted: others have their turn.
@@ -298,17 +323,44 @@ impl Store {
         Ok(entries.into_iter().flatten().next().map(|entry| entry.revision))
     }
 
-    /// The timeline of a host from an event on, oldest first, with the commits.
-    pub async fn events_at(&self, id: HostId, from_seq: u64, limit: u32) -> Result<Vec<EventAt>, StoreError> {
+    /// The timeline of a host from an event on, with the commits; at most `limit` events. One that cannot be read is no
+    /// error: it must not keep a plugin from all that came after it.
+    pub async fn events_at(&self, id: HostId, from_seq: u64, limit: u32) -> Result<TimelinePart, StoreError> {
         let after = from_seq.checked_sub(1).map(|seq| keys::event(id, seq));
         let prefix = keys::events_of(id);
         let (_, entries) = self.kv.scan(prefix.as_bytes(), after.as_ref().map(Key::as_bytes), limit).await?;
-        let event = |entry: &Entry| {
-            let place = keys::event_place(&entry.key).ok_or(RecordError::Field { field: "key" });
-            let event = place.and_then(|(host, seq)| record::decode_event(host, seq, &entry.value));
-            Ok(EventAt { event: event.map_err(unreadable(&entry.key))?, revision: entry.revision })
-        };
-        entries.iter().map(event).collect()
+        let is_full = entries.len() >= limit as usize;
+        let mut part = TimelinePart { unreadable: Vec::new(), events: Vec::new(), is_last: !is_full };
+        for Entry { key, value, revision } in entries {
+            let place = keys::event_place(&key).ok_or(RecordError::Field { field: "key" });
+            let (host, seq) = place.map_err(unreadable(&key))?;
+            match record::decode_event(host, seq, &value) {
+                Ok(event) => part.events.push(EventAt { event, revision }),
+                Err(source) if part.events.is_empty() => {
+                    part.unreadable.push(Unreadable { host, seq, revision, source });
+                }
+                Err(_) => {
+                    part.is_last = false;
+                    break;
+                }
+            }
+        }
+        Ok(part)
+    }
+
+    /// The commit that forgot a host.
+    #[cfg(test)]
+    pub(super) async fn forgotten_revision(&self, id: HostId) -> Revision {
+        let (_, entries) = self.kv.get(&[keys::forgotten(id)]).await.unwrap();
+        entries.into_iter().flatten().next().unwrap().revision
+    }
+
+    /// Damages the record of an event.
+    #[cfg(test)]
+    pub(crate) async fn damage_event(&self, id: HostId, seq: u64) {
+        let mut commit = Commit::default();
+        commit.put(keys::event(id, seq), &b"\xff"[..]);
+        self.kv.commit(commit).await.unwrap();
     }
 
     /// Those of the hosts that exist, in the order asked for.

@@ -107,7 +107,7 @@ struct HotRecord {
     revision: u64,
     step: Step,
     attempts: u32,
-    seen: bool,
+    marks: u8,
     changed_at: Timestamp,
     states: String,
     boot: Option<Boot>,
@@ -148,7 +148,8 @@ pub(super) fn encode_hot(host: &Host) -> Bytes {
     to.number(host.revision);
     to.number(host.step.get());
     to.number(u64::from(host.attempts));
-    to.flag(host.seen);
+    // Older programs wrote the first bit only.
+    to.byte(u8::from(host.seen) | (u8::from(host.installed) << 1));
     to.time(host.changed_at);
     to.text(&host.states.to_string());
     to.flag(host.boot.is_some());
@@ -176,11 +177,12 @@ fn encode_boot(to: &mut Writer, boot: &Boot) {
     if let Some(image) = &boot.image {
         to.text(image.as_str());
     }
-    to.byte(match boot.writes {
+    let writes = match boot.writes {
         Writes::Nothing => 0,
         Writes::Disk => 1,
         Writes::Wipe => 2,
-    });
+    };
+    to.byte(writes | if boot.detour { DETOUR } else { 0 });
     match &boot.stage {
         Stage::Offered => to.byte(0),
         Stage::Started => to.byte(1),
@@ -196,6 +198,9 @@ fn encode_boot(to: &mut Writer, boot: &Boot) {
     }
     to.flag(boot.held);
 }
+
+/// Beside what a boot writes.
+const DETOUR: u8 = 0x10;
 
 fn encode_bootid(to: &mut Writer, bootid: BootId) {
     to.number(bootid.host().get());
@@ -226,7 +231,8 @@ pub(super) fn decode_host(id: HostId, cold: &[u8], hot: &[u8]) -> Result<Host, R
         boot: hot.boot,
         past: hot.past,
         metadata: Metadata::try_from(cold.metadata).map_err(|_| field("metadata"))?,
-        seen: hot.seen,
+        seen: hot.marks & 1 != 0,
+        installed: hot.marks & 2 != 0,
         quarantined: hot.flags & QUARANTINED != 0,
         created_at: cold.created_at,
         changed_at: hot.changed_at,
@@ -255,7 +261,10 @@ fn decode_hot(hot: &[u8]) -> Result<HotRecord, RecordError> {
         revision: from.number()?,
         step: Step::new(from.number()?),
         attempts: u32::try_from(from.number()?).map_err(|_| field("attempts"))?,
-        seen: from.flag()?,
+        marks: match from.byte()? {
+            marks @ 0..=3 => marks,
+            _ => return Err(field("marks")),
+        },
         changed_at: from.time()?,
         states: from.text()?,
         boot: if from.flag()? { Some(decode_boot(&mut from)?) } else { None },
@@ -270,13 +279,19 @@ fn decode_hot(hot: &[u8]) -> Result<HotRecord, RecordError> {
 }
 
 fn decode_boot(from: &mut Reader<'_>) -> Result<Boot, RecordError> {
+    let bootid = decode_bootid(from)?;
+    let step = Step::new(from.number()?);
+    let (address, at) = (from.address()?, from.time()?);
+    let image = if from.flag()? { Some(from.text()?.parse().map_err(|_| field("image"))?) } else { None };
+    let writes = from.byte()?;
     Ok(Boot {
-        bootid: decode_bootid(from)?,
-        step: Step::new(from.number()?),
-        from: from.address()?,
-        at: from.time()?,
-        image: if from.flag()? { Some(from.text()?.parse().map_err(|_| field("image"))?) } else { None },
-        writes: match from.byte()? {
+        bootid,
+        step,
+        from: address,
+        at,
+        image,
+        detour: writes & DETOUR != 0,
+        writes: match writes & !DETOUR {
             0 => Writes::Nothing,
             1 => Writes::Disk,
             2 => Writes::Wipe,

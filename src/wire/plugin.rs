@@ -109,6 +109,8 @@ pub struct ReplayedView {
     pub failed: u64,
     /// Where to go on, as `after`; none: all were tried.
     pub next: Option<String>,
+    /// Letters that the plugin still has, tried or not.
+    pub left: u64,
     /// Why the newest of them failed.
     pub error: Option<String>,
 }

@@ -18,17 +18,21 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("plugin_host", &["hooks"]),
     // Runs plugins for their authors, without a server.
     ("workbench", &["config", "hooks", "plugin_host"]),
+    // Reads the original's folders in the words of ours; hosts go to the server as everybody's do.
+    ("migrate", &["domain", "images", "render"]),
     ("dnsmasq", &[]),
     // Bindings of plugins are written in the words of the hooks.
     ("config", &["dnsmasq", "hooks", "images", "render"]),
     // Puts configuration and components together into the chain that the service asks.
     ("roster", &["config", "hooks", "plugin_host", "service"]),
+    // Looks at what a server would meet, so it asks those whom the server would ask.
+    ("doctor", &["config", "dnsmasq", "hooks", "images", "plugin_host", "render", "roster", "service"]),
     ("telemetry", &[]),
     // What the command line does to the store of a server that is stopped.
     ("maintenance", &["store", "wire"]),
-    // A client of the admin plane: it knows wire types, never the store. `serve` and `dnsmasq config` run in this process,
-    // and what is done to a stopped server's store is behind `maintenance`.
-    ("cli", &["app", "config", "dnsmasq", "maintenance", "render", "telemetry", "wire", "workbench"]),
+    // A client of the admin plane: it knows wire types, never the store. `serve` and what works on folders run in this process, and what
+    // is done to a stopped server's store is behind `maintenance`.
+    ("cli", &["app", "config", "dnsmasq", "doctor", "maintenance", "migrate", "render", "telemetry", "wire", "workbench"]),
 ];
 
 /// Packages that only one module may name, as its narrow place in the program.

@@ -28,6 +28,12 @@ pub(crate) fn kiwi(raw: &[u8]) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
+/// A disk image that decompresses to `raw`, and the checksum file that KIWI puts beside it.
+pub(crate) fn payload(raw: &[u8]) -> (Vec<u8>, String) {
+    let sum: String = Sha256::digest(raw).iter().map(|byte| format!("{byte:02x}")).collect();
+    (xz(raw), format!("{sum} {} 1\n", raw.len()))
+}
+
 fn xz(raw: &[u8]) -> Vec<u8> {
     let mut compressed = Vec::new();
     XzEncoder::new(raw, 1).read_to_end(&mut compressed).unwrap();

@@ -196,6 +196,8 @@ impl Tree {
     fn cargo(&self) -> Process {
         let mut cargo = Process::new("cargo");
         cargo.current_dir(self.root.join("plugins"));
+        // An incremental build cuts the code into other units, and so gives other bytes.
+        cargo.env("CARGO_INCREMENTAL", "0");
         for flags in [
             "RUSTFLAGS",
             "CARGO_ENCODED_RUSTFLAGS",

@@ -61,10 +61,11 @@ export function pass(options = {}) {
 /** No opinion: the next plugin is asked. */
 export const PASS = pass();
 
-/** Takes a new machine in, changed by a patch: `{ because }`. */
+/** Takes a new machine in, changed by a patch: `{ because }`. It has no orders yet, so the patch's order is left out. */
 export function admit(patch = {}, options = {}) {
   const { because = '' } = anObject(options, 'admit', ['because']);
-  const verdict = { tag: 'admit', val: loweredPatch(patch, 'admit') };
+  const { order: _none, ...rest } = patch;
+  const verdict = { tag: 'admit', val: loweredPatch(rest, 'admit') };
   return new Answer('discovery', { verdict, reason: aText(because, 'because') });
 }
 

@@ -12,7 +12,6 @@ use crate::wire::{DroppedView, JobRanView, KeyView, LetterView, ReplayedView, Ru
 
 /// Events that a plugin could not be told of.
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct DeadLetters {
     #[command(subcommand)]
     command: LettersCommand,
@@ -127,6 +126,7 @@ impl DeadLetters {
                         told: sum.told.saturating_add(one.told),
                         failed: sum.failed.saturating_add(one.failed),
                         next: one.next,
+                        left: one.left,
                         error: one.error.or(sum.error),
                     };
                     if sum.next.is_none() || in_vain == MOST_IN_VAIN {
@@ -136,6 +136,9 @@ impl DeadLetters {
                 match screen.format {
                     Format::Json => screen.json(&sum)?,
                     Format::Text => screen.line(&format!("{} told, {} failed again", sum.told, sum.failed))?,
+                }
+                if sum.left > 0 {
+                    screen.remark(&format!("The plugin has {} dead letters left.", sum.left));
                 }
                 if sum.next.is_some() {
                     screen.remark("The plugin takes none of them, so the others were not tried.");

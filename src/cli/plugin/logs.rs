@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::super::Context;
-use super::super::client::with_query;
+use super::super::client::{Client, with_query};
 use super::super::error::{Exit, Result};
 use super::super::screen::{Format, Look, Paint, Screen};
 use super::super::words::{harmless, shell};
@@ -37,28 +37,34 @@ impl Logs {
             screen.remark(&format!("The plugin {name} has written nothing since the server started."));
         }
         lines.iter().try_for_each(|line| shown(screen, line))?;
-        let mut newest = lines.last().map(|line| line.number);
-        let mut is_lost = false;
-        while self.follow {
-            tokio::time::sleep(PAUSE).await;
-            let after = newest.map(|number| number.to_string());
-            let asked = client.get(&with_query(&path, after.as_deref().map(|number| ("after", number)))).await;
-            let lines: Vec<LogLineView> = match asked {
-                // The server was stopped, or its machine went away: it may come back.
-                Err(error) if error.exit == Exit::Unreachable => {
-                    if !is_lost {
-                        screen.remark(&format!("{error}; waiting for it."));
-                    }
-                    is_lost = true;
-                    continue;
-                }
-                asked => asked?,
-            };
-            is_lost = false;
-            lines.iter().try_for_each(|line| shown(screen, line))?;
-            newest = lines.last().map(|line| line.number).or(newest);
+        if self.follow {
+            follow(client, screen, &path, lines.last().map(|line| line.number)).await?;
         }
         Ok(())
+    }
+}
+
+/// Shows what comes after the newest line that was shown, over interruptions, until it fails.
+async fn follow(client: Client, screen: &Screen, path: &str, mut newest: Option<u64>) -> Result {
+    let mut is_lost = false;
+    loop {
+        tokio::time::sleep(PAUSE).await;
+        let after = newest.map(|number| number.to_string());
+        let asked = client.get(&with_query(path, after.as_deref().map(|number| ("after", number)))).await;
+        let lines: Vec<LogLineView> = match asked {
+            // The server was stopped, or its machine went away: it may come back.
+            Err(error) if error.exit == Exit::Unreachable => {
+                if !is_lost {
+                    screen.remark(&format!("{error}; waiting for it."));
+                }
+                is_lost = true;
+                continue;
+            }
+            asked => asked?,
+        };
+        is_lost = false;
+        lines.iter().try_for_each(|line| shown(screen, line))?;
+        newest = lines.last().map(|line| line.number).or(newest);
     }
 }
 

@@ -150,6 +150,8 @@ pub struct Offer {
     pub image: Option<StateName>,
     /// What that does to disks.
     pub writes: Writes,
+    /// Whether it is something else than the current state.
+    pub detour: bool,
 }
 
 /// Hands out a boot of the current step; the boot before it is superseded.
@@ -158,7 +160,7 @@ pub struct Offer {
 /// who knows where, so with the offer its attempt has begun and, if it writes, all may have been delivered; the attempt of
 /// an image begins with its first file.
 pub fn offer(host: &Host, offer: Offer, now: Timestamp) -> Change {
-    let Offer { bootid, from, image, writes } = offer;
+    let Offer { bootid, from, image, writes, detour } = offer;
     let is_template = image.is_none();
     let mut draft = Draft::of(host, Actor::Machine, now);
     draft.retire_boot(PastOutcome::Superseded);
@@ -167,11 +169,12 @@ pub fn offer(host: &Host, offer: Offer, now: Timestamp) -> Change {
         (true, false) => Stage::Started,
         (true, true) => Stage::Delivered,
     };
-    draft.host.boot = Some(Boot { bootid, step: host.step, from, at: now, image, writes, stage, held: false });
+    draft.host.boot = Some(Boot { bootid, step: host.step, from, at: now, image, writes, detour, stage, held: false });
     draft.host.seen = true;
     draft.event(EventKind::BootOffered { state: host.states.current().clone(), writes, from });
     if is_template {
-        draft.host.attempts = host.attempts.saturating_add(1);
+        draft.host.attempts = host.attempts.saturating_add(u32::from(!detour));
+        draft.host.installed |= writes == Writes::Disk;
         draft.event(EventKind::AttemptStarted { number: draft.host.attempts, file: "template".to_owned() });
     }
     draft.done()
@@ -204,7 +207,8 @@ pub fn start_attempt(host: &Host, bootid: &BootId, file: &str, now: Timestamp) -
         return Ok(None);
     }
     let mut draft = Draft::of(host, Actor::Machine, now);
-    draft.host.attempts = host.attempts.saturating_add(1);
+    // What is booted in between is no attempt at the step.
+    draft.host.attempts = host.attempts.saturating_add(u32::from(!boot.detour));
     draft.host.boot = Some(Boot { stage: Stage::Started, ..boot.clone() });
     draft.event(EventKind::AttemptStarted { number: draft.host.attempts, file: file.to_owned() });
     Ok(Some(draft.done()))
@@ -219,6 +223,7 @@ pub fn deliver(host: &Host, bootid: &BootId, file: &str, now: Timestamp) -> Resu
     }
     let mut draft = Draft::of(host, Actor::Machine, now);
     draft.host.boot = Some(Boot { stage: Stage::Delivered, ..boot.clone() });
+    draft.host.installed |= boot.writes == Writes::Disk;
     draft.event(EventKind::PayloadDelivered { file: file.to_owned() });
     Ok(Some(draft.done()))
 }

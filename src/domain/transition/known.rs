@@ -40,6 +40,7 @@ pub fn register(id: HostId, registration: Registration, actor: Actor, now: Times
         boot: None,
         past: Vec::new(),
         metadata,
+        installed: false,
         seen: actor == Actor::Machine,
         quarantined: false,
         created_at: now,
@@ -48,6 +49,13 @@ pub fn register(id: HostId, registration: Registration, actor: Actor, now: Times
     let mut draft = Draft::of(&host, actor, now);
     draft.event(EventKind::Registered { states, why });
     draft.done()
+}
+
+/// A host that another server knew, under the number that it had there. `seen` says whether a machine ever booted as it.
+pub fn take_over(id: HostId, registration: Registration, seen: bool, actor: Actor, now: Timestamp) -> Change {
+    let mut change = register(id, registration, actor, now);
+    change.host.seen = seen;
+    change
 }
 
 /// What a strongly recognised machine showed that was unknown or has changed; none when that is nothing.

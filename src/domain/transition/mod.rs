@@ -23,7 +23,7 @@ pub use boot::{
     Activity, Ask, FetchRefused, HoldReason, NextBoot, Offer, deliver, next_boot, note_hold, offer, start_attempt,
 };
 pub use edit::{Edit, EditRefused, Inventory, InventoryRefused, MetadataEdit, edit, take_inventory};
-pub use known::{Registration, learn, register};
+pub use known::{Registration, learn, register, take_over};
 pub use order::{Order, OrderRefused, RetryRefused, SetRefused, order, retry, set_states, spend};
 pub use quarantine::{quarantine, release};
 pub use report::{FailRefused, FinishRefused, advance, fail, finish, finish_by_operator, finish_held};

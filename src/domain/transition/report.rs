@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Change, Draft};
-use crate::domain::{Actor, Boot, BootId, EventKind, Host, PastOutcome, Stage, States};
+use crate::domain::{Actor, Boot, BootId, EventKind, Host, PastOutcome, Stage, States, Writes};
 
 /// Why a finish changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,8 +23,18 @@ pub type FailRefused = FinishRefused;
 pub fn finish(host: &Host, bootid: &BootId, now: Timestamp) -> Result<Option<Change>, FinishRefused> {
     match caller(host, bootid)? {
         Caller::FinishedBefore | Caller::Current(Boot { stage: Stage::Done { .. }, .. }) => Ok(None),
+        Caller::Current(boot) if boot.detour => Ok(Some(end_detour(host, boot, now))),
         Caller::Current(_) => Ok(Some(advance(host, None, Actor::Machine, now))),
     }
+}
+
+/// Something that was booted in between is over: the step is as it was.
+fn end_detour(host: &Host, boot: &Boot, now: Timestamp) -> Change {
+    let image = boot.image.as_ref().map_or("template", |image| image.as_str()).to_owned();
+    let mut draft = Draft::of(host, Actor::Machine, now);
+    draft.retire_boot(PastOutcome::Finished);
+    draft.event(EventKind::DetourEnded { image, state: host.states.current().clone() });
+    draft.done()
 }
 
 /// The machine finished its step, and that is never forgotten, but something keeps the queue from moving on: the host holds
@@ -37,6 +47,7 @@ pub fn finish_held(host: &Host, bootid: &BootId, why: &str, now: Timestamp) -> R
     let why = bounded(why);
     let mut draft = Draft::of(host, Actor::Machine, now);
     draft.host.boot = Some(Boot { stage: Stage::Done { why: why.clone() }, held: true, ..boot.clone() });
+    draft.host.installed |= boot.writes == Writes::Disk;
     draft.event(EventKind::StepDone { state: host.states.current().clone(), why });
     Ok(Some(draft.done()))
 }
@@ -45,6 +56,12 @@ pub fn finish_held(host: &Host, bootid: &BootId, why: &str, now: Timestamp) -> R
 /// that the other one orders nothing that the own one would not.
 pub fn advance(host: &Host, to: Option<States>, actor: Actor, now: Timestamp) -> Change {
     let mut draft = Draft::of(host, actor, now);
+    match host.current_boot().map(|boot| boot.writes) {
+        Some(Writes::Disk) => draft.host.installed = true,
+        // Only the machine itself knows that its disk is empty now.
+        Some(Writes::Wipe) if draft.actor == Actor::Machine => draft.host.installed = false,
+        Some(Writes::Wipe | Writes::Nothing) | None => {}
+    }
     let (from, to) = (host.states.clone(), to.unwrap_or_else(|| host.states.after_current()));
     draft.queue(to.clone(), PastOutcome::Finished);
     draft.event(EventKind::Finished { from, to });

@@ -71,7 +71,7 @@ impl Refusal {
         }
     }
 
-    fn sentence(&self) -> String {
+    pub(super) fn sentence(&self) -> String {
         match self {
             Self::Hosts(HostsError::Store(error)) | Self::Remove(RemoveRefused::Hosts(HostsError::Store(error))) => {
                 format!("the store: {error}")
@@ -122,6 +122,7 @@ fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
         HostsError::RefusedByPlugin(_) => (StatusCode::CONFLICT, "refused_by_plugin"),
         HostsError::Store(StoreError::Conflict) => (StatusCode::CONFLICT, "host_changed"),
         HostsError::Store(StoreError::OrderSpent) => (StatusCode::CONFLICT, "order_spent"),
+        HostsError::Store(StoreError::NumberUsed(_)) => (StatusCode::CONFLICT, "number_used"),
         HostsError::Store(StoreError::Kv(KvError::Full { .. })) => (StatusCode::SERVICE_UNAVAILABLE, "store_full"),
         HostsError::Store(StoreError::Kv(_) | StoreError::Misnumbered { .. } | StoreError::Record { .. }) => {
             (StatusCode::SERVICE_UNAVAILABLE, "store_failed")

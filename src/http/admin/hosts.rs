@@ -135,7 +135,8 @@ const fn run(dry_run: bool) -> Run {
 
 /// The registration that somebody typed. What identifies no machine is refused here, as machines report it themselves.
 fn registration(admin: &Admin, wanted: AddHost, actor: &Actor) -> Answer<Registration> {
-    let ignore = &admin.service.settings.ignore;
+    let settings = admin.service.settings();
+    let ignore = &settings.ignore;
     let useless =
         |text: &str, why: crate::domain::IdentityDefect| bad(format_args!("{text:?} identifies no machine: {why}"));
     let serial = wanted.serial.as_deref().map(|text| ignore.serial(text).map_err(|why| useless(text, why)));

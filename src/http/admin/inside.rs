@@ -20,6 +20,8 @@ use super::{Admin, Shared, view};
 const MOST: u32 = 500;
 
 type Answer<T> = Result<T, Refusal>;
+/// Host and number of an event.
+type Place = (HostId, u64);
 
 /// All of a plugin's letters; those of one host; or one of them.
 #[derive(Debug, Default, Deserialize)]
@@ -46,11 +48,20 @@ struct LogsQuery {
 }
 
 impl LettersQuery {
-    fn after(&self) -> Answer<Option<(HostId, u64)>> {
+    fn after(&self) -> Answer<Option<Place>> {
         let Some(text) = &self.after else { return Ok(None) };
         let place =
             text.split_once('-').and_then(|(host, seq)| Some((HostId::new(host.parse().ok()?), seq.parse().ok()?)));
         place.map(Some).ok_or_else(|| bad("after is <host>-<event>"))
+    }
+
+    /// Of which host, after which letter, and how many of them. One is looked for where it stands, not on the first page.
+    fn page(&self) -> Answer<(Option<HostId>, Option<Place>, u32)> {
+        Ok(match self.letters()? {
+            Letters::One(host, event) => (Some(host), event.checked_sub(1).map(|before| (host, before)), 1),
+            Letters::Of(host) => (Some(host), self.after()?, MOST),
+            Letters::All => (None, self.after()?, MOST),
+        })
     }
 
     fn letters(&self) -> Answer<Letters> {
@@ -102,13 +113,13 @@ pub(super) async fn letters(
     RawQuery(query): RawQuery,
 ) -> Answer<Json<Vec<LetterView>>> {
     let query = query_document::<LettersQuery>(query.as_deref())?;
-    let (host, event) = match query.letters()? {
-        Letters::One(host, event) => (Some(host), Some(event)),
-        Letters::Of(host) => (Some(host), None),
-        Letters::All => (None, None),
+    let (host, after, most) = query.page()?;
+    let letters = admin.service.dead_letters(&member(&admin, &name)?.name, host, after, most).await?;
+    let one = match query.letters()? {
+        Letters::One(_, event) => Some(event),
+        Letters::Of(_) | Letters::All => None,
     };
-    let letters = admin.service.dead_letters(&member(&admin, &name)?.name, host, query.after()?, MOST).await?;
-    let wanted = letters.into_iter().filter(|letter| event.is_none_or(|event| letter.event.seq == event));
+    let wanted = letters.into_iter().filter(|letter| one.is_none_or(|one| letter.event.seq == one));
     let letters = wanted.map(|letter| LetterView {
         event: view::event(&letter.event),
         error: letter.error,
@@ -127,7 +138,13 @@ pub(super) async fn replay(
     let (which, after) = (query.letters()?, query.after()?);
     let replayed = admin.service.replay_dead_letters(&member(&admin, &name)?.name, which, after).await?;
     let next = replayed.next.map(|(host, seq)| format!("{host}-{seq}"));
-    Ok(Json(ReplayedView { told: replayed.told, failed: replayed.failed, next, error: replayed.error }))
+    Ok(Json(ReplayedView {
+        told: replayed.told,
+        failed: replayed.failed,
+        next,
+        left: replayed.left,
+        error: replayed.error,
+    }))
 }
 
 pub(super) async fn drop_letters(
@@ -178,4 +195,18 @@ pub(super) async fn value(State(admin): Shared, Path((name, key)): Path<(String,
 
 fn plugin(admin: &Admin, name: &str) -> Answer<PluginName> {
     member(admin, name)?.name.parse().map_err(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_letter_is_found_however_many_stand_before_it() {
+        let query = |text| query_document::<LettersQuery>(Some(text)).unwrap().page().unwrap();
+        let host = HostId::new(7);
+        assert_eq!(query("host=7&event=900"), (Some(host), Some((host, 899)), 1));
+        assert_eq!(query("host=7&after=7-500"), (Some(host), Some((host, 500)), MOST));
+        assert_eq!(query("after=9-3"), (None, Some((HostId::new(9), 3)), MOST));
+    }
 }

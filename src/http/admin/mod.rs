@@ -4,11 +4,13 @@
 //! the connection, never from what it says.
 
 mod backup;
+mod configuration;
 mod error;
 mod events;
 mod hosts;
 mod images;
 mod inside;
+mod migration;
 mod parse;
 mod peer;
 mod plugins;
@@ -28,7 +30,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::render::BaseUrl;
-use crate::service::{Roster, Service};
+use crate::service::{Reloader, Roster, Service};
 
 use error::Refusal;
 
@@ -49,15 +51,31 @@ pub struct About {
     pub listen: Vec<String>,
     /// The data directory.
     pub data_dir: PathBuf,
+    /// The site's own templates.
+    pub templates_dir: PathBuf,
+    /// The folder of the configuration file and of `conf.d`.
+    pub config_dir: PathBuf,
     /// When the server started.
     pub started_at: Timestamp,
     /// The URL for scripts that are only shown, if the configuration names none.
     pub base: BaseUrl,
 }
 
+/// Everything that people ask and change.
+#[derive(Clone)]
+pub struct People {
+    /// Hosts, images and events.
+    pub service: Arc<Service>,
+    /// Plugins.
+    pub roster: Arc<dyn Roster>,
+    /// Settings.
+    pub reloader: Arc<dyn Reloader>,
+}
+
 struct Admin {
     service: Arc<Service>,
     roster: Arc<dyn Roster>,
+    reloader: Arc<dyn Reloader>,
     about: About,
     /// Ends the event streams, which would otherwise keep the server from ending.
     shutdown: CancellationToken,
@@ -66,7 +84,8 @@ struct Admin {
 type Shared = axum::extract::State<Arc<Admin>>;
 
 /// The routes of the admin plane. Every connection needs a [`Peer`] as its connect info.
-pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shutdown: CancellationToken) -> Router {
+pub fn router(people: People, about: About, shutdown: CancellationToken) -> Router {
+    let People { service, roster, reloader } = people;
     let component = || DefaultBodyLimit::max(MOST_COMPONENT_BYTES);
     let api = Router::new()
         .route("/hosts", get(hosts::list).post(hosts::add))
@@ -77,6 +96,7 @@ pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shut
         .route("/hosts/{host}/events", get(events::timeline))
         .route("/hosts/{host}/explain", get(status::explain))
         .route("/hosts/{host}/plan", get(status::plan))
+        .route("/migration/hosts", post(migration::take))
         .route("/images", get(images::list))
         .route("/images/{name}", get(images::show).put(images::import).delete(images::remove))
         .route("/plugins", get(plugins::list))
@@ -99,6 +119,7 @@ pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shut
         .route("/backup", get(backup::download))
         .route("/check", get(backup::check))
         .route("/quarantine/lift", post(backup::lift))
+        .route("/config/reload", post(configuration::reload))
         .route("/events", get(events::stream))
         .route("/status", get(status::status));
     Router::new()
@@ -108,5 +129,5 @@ pub fn router(service: Arc<Service>, roster: Arc<dyn Roster>, about: About, shut
         .fallback(async || Refusal::NoRoute)
         .method_not_allowed_fallback(async || Refusal::NoMethod)
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
-        .with_state(Arc::new(Admin { service, roster, about, shutdown }))
+        .with_state(Arc::new(Admin { service, roster, reloader, about, shutdown }))
 }

@@ -261,7 +261,7 @@ fn reach(reach: Reach) -> ReachView {
     ReachView { what: reach.what, meaning: reach.meaning }
 }
 
-fn reloaded(reloaded: &Reloaded) -> ReloadedView {
+pub(super) fn reloaded(reloaded: &Reloaded) -> ReloadedView {
     let change = match reloaded.change {
         Reload::Unchanged => "unchanged",
         Reload::Added => "added",

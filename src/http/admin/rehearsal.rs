@@ -36,7 +36,7 @@ async fn rehearse(admin: &Admin, with: Option<Installation>) -> Result<Response,
         None => None,
     };
     let total = admin.service.count_hosts().await?;
-    let base = admin.service.public_url().unwrap_or(&admin.about.base).clone();
+    let base = admin.service.public_url().unwrap_or_else(|| admin.about.base.clone());
     let hosts = Arc::clone(&admin.service).rehearse_all(hooks, base).map(|rehearsed| match rehearsed {
         Ok(rehearsed) => Some(RehearsalLine::Host(line(rehearsed))),
         // Without its last line it is known to be incomplete.

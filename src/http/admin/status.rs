@@ -18,6 +18,8 @@ pub(super) async fn status(State(admin): Shared) -> Json<StatusView> {
         listen: about.listen.clone(),
         data_dir: about.data_dir.display().to_string(),
         images_dir: service.catalogue.root().display().to_string(),
+        templates_dir: about.templates_dir.display().to_string(),
+        config_dir: about.config_dir.display().to_string(),
         started_at: about.started_at,
         plugins: plugins(&members),
         not_ready: not_ready(service, &members),
@@ -55,8 +57,8 @@ pub(super) async fn explain(State(admin): Shared, Path(host): Path<String>) -> R
 
 pub(super) async fn plan(State(admin): Shared, Path(host): Path<String>) -> Result<Json<PlanView>, Refusal> {
     let host = admin.service.find_one(&host).await?;
-    let base = admin.service.public_url().unwrap_or(&admin.about.base);
-    Ok(Json(view::plan(admin.service.rehearse(host.id, base).await?)))
+    let base = admin.service.public_url().unwrap_or_else(|| admin.about.base.clone());
+    Ok(Json(view::plan(admin.service.rehearse(host.id, &base).await?)))
 }
 
 fn plugins(members: &[Member]) -> Vec<PluginView> {

@@ -41,7 +41,7 @@ pub struct BootPlane {
 impl BootPlane {
     /// The URL under which this peer reaches the server.
     fn base(&self, peer: &Peer) -> BaseUrl {
-        self.service.public_url().cloned().unwrap_or_else(|| BaseUrl::of_address(peer.local))
+        self.service.public_url().unwrap_or_else(|| BaseUrl::of_address(peer.local))
     }
 }
 

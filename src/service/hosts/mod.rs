@@ -8,6 +8,7 @@ mod error;
 mod preview;
 mod select;
 mod sentence;
+mod take;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ pub use error::HostsError;
 pub use preview::Preview;
 pub use select::{Condition, ConditionError, Selection, Selector, SelectorError};
 pub use sentence::sentence;
+pub use take::{Newcomer, Taken};
 
 use jiff::Timestamp;
 
@@ -194,7 +196,7 @@ impl Service {
         if !boot.held && !matches!(boot.stage, Stage::Failed { .. }) {
             return None;
         }
-        let (now, most_attempts) = (self.clock.now(), self.settings.most_attempts);
+        let (now, most_attempts) = (self.clock.now(), self.settings().most_attempts);
         match next_boot(host, &Ask { from: boot.from, now, activity: Activity::Quiet, most_attempts }) {
             NextBoot::Hold(reason) => Some(reason),
             NextBoot::Advance => Some(not_advanced(host)),

@@ -46,7 +46,7 @@ impl Service {
         let activity = host.boot.as_ref().map_or(Activity::Quiet, |boot| self.progress.activity(&boot.bootid, now));
         let from = from.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let only = |decision| Preview { decision, script: None, trace: None };
-        let next = next_boot(&host, &Ask { from, now, activity, most_attempts: self.settings.most_attempts });
+        let next = next_boot(&host, &Ask { from, now, activity, most_attempts: self.settings().most_attempts });
         match &next {
             NextBoot::LocalDisk if !hooks.asks_about(&known_host(&host)) => {
                 return only(Decision::Local { reason: "it is finished".to_owned() });

@@ -15,6 +15,7 @@ pub fn sentence(kind: &EventKind) -> String {
         EventKind::AttemptStarted { number, file } => format!("attempt {number} began with {file}"),
         EventKind::PayloadDelivered { file } => format!("{file} was served whole"),
         EventKind::Finished { from, to } => format!("finished: {from} -> {to}"),
+        EventKind::DetourEnded { image, state } => format!("{image} is done, which was booted before {state}"),
         EventKind::StepDone { state, why } => format!("{state} is done, and waits: {why}"),
         EventKind::Failed { reason } => format!("failed: {reason}"),
         EventKind::Held { why } => format!("holds: {why}"),

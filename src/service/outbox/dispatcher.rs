@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,8 @@ use super::{Desk, Mode, Pace, lock};
 use crate::domain::{Event, HostId};
 use crate::hooks::{self, Binding, Hook, HookError, Hooks, Plugin, Run};
 use crate::service::Service;
-use crate::store::{DeadLetter, EventAt, OutboxCursor, Parked, StoreError, StreamError, UNDELIVERED_FOR};
+use crate::service::pauses::{later, with_jitter, words};
+use crate::store::{DeadLetter, EventAt, OutboxCursor, Parked, StoreError, StreamError, UNDELIVERED_FOR, Unreadable};
 
 /// Most events of one call.
 pub(super) const BATCH_EVENTS: usize = 64;
@@ -36,6 +37,8 @@ const LONGEST_CALM: Duration = Duration::from_secs(30);
 /// What a plugin may ask for between two attempts.
 const LONGEST_RETRY: Duration = Duration::from_secs(3_600);
 const SHORTEST_RETRY: Duration = Duration::from_millis(100);
+/// An event is not given up for its age alone: the clock may have jumped. A week of hourly attempts is more than that.
+const FEWEST_RETRIES: u32 = 100;
 
 pub(super) struct Dispatcher {
     pub(super) service: Arc<Service>,
@@ -99,7 +102,9 @@ impl Dispatcher {
     pub(super) async fn run(service: Arc<Service>, plugin: String, stop: CancellationToken) {
         let mut bound = service.outbox.bound.subscribe();
         let desk = service.outbox.desk(&plugin);
-        loop {
+        let _telling = desk.telling.lock().await;
+        // It may have been unbound and forgotten before this task had its turn; what is written now would stay.
+        while service.is_bound(Hook::Events, &plugin) {
             let began = Self::begin(Arc::clone(&service), plugin.clone(), stop.clone()).await;
             let trouble = match began {
                 Ok(mut dispatcher) => match dispatcher.go_on(&mut bound).await {
@@ -237,9 +242,19 @@ impl Dispatcher {
     async fn take_in(&mut self, binding: &Binding) -> Result<Taken, Trouble> {
         let kinds = self.wanted_by(&binding.plugin);
         let (parking, moved) = (&self.parking, &mut self.moved);
-        let wanted = |at: &EventAt| {
+        let (plugin, desk) = (&self.plugin, &self.desk);
+        let wanted = |at: Result<&EventAt, &Unreadable>| {
             *moved = true;
-            tell::is_wanted(binding, &kinds, &at.event) && !parking.has_in_hand(&at.event)
+            match at {
+                Ok(at) => tell::is_wanted(binding, &kinds, &at.event) && !parking.has_in_hand(&at.event),
+                Err(lost) => {
+                    // Of a parked host, its own reading comes upon it.
+                    if !parking.is_parked(lost.host) {
+                        desk.note_unreadable(plugin, lost);
+                    }
+                    false
+                }
+            }
         };
         Ok(self.source.take_in(&self.service, &mut self.waiting, BATCH_EVENTS, wanted).await?)
     }
@@ -268,7 +283,7 @@ impl Dispatcher {
         }
         let admission = match binding.breakers.admit(Hook::Events, Instant::now()) {
             Ok(admission) => admission,
-            Err(open) => return Ok(Step::Pause(LOOKS_AGAIN, tell::words(&open))),
+            Err(open) => return Ok(Step::Pause(LOOKS_AGAIN, words(&open))),
         };
         let Some(result) = self.call(hooks, binding, &batch, self.attempts.1.saturating_add(1)).await else {
             return Ok(Step::Again);
@@ -312,9 +327,9 @@ impl Dispatcher {
     async fn failed(&mut self, head: &Event, told: usize, error: HookError) -> Result<Step, Trouble> {
         let now = self.service.clock.now();
         let attempts = self.attempts.1.saturating_add(1);
-        let fate = self.fate(&error, head, 0, now);
+        let fate = self.fate(&error, head, (attempts, 0), now);
         if matches!(fate, Fate::Waits) {
-            return Ok(Step::Pause(LOOKS_AGAIN, tell::words(&error)));
+            return Ok(Step::Pause(LOOKS_AGAIN, words(&error)));
         }
         self.attempts.1 = attempts;
         if told > 1 {
@@ -327,19 +342,19 @@ impl Dispatcher {
         }
         self.singly = self.singly.saturating_sub(1);
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-        let (host, words) = (head.host, tell::words(&error));
-        tracing::warn!(plugin = self.plugin, %host, seq = head.seq, error = words, "a plugin could not be told of an event");
+        let (host, why) = (head.host, words(&error));
+        tracing::warn!(plugin = self.plugin, %host, seq = head.seq, error = why, "a plugin could not be told of an event");
         let (until, faults) = match fate {
             Fate::Waits => return Ok(Step::Again),
             Fate::Parked { until, counts } => (until, u32::from(counts)),
             Fate::Dead if self.has_room_for_letters() => {
-                self.bury(head, words, attempts, None).await?;
+                self.bury(head, why, attempts, None).await?;
                 drop(self.waiting.pop_front());
                 return Ok(Step::Again);
             }
             Fate::Dead => (self.in_longest_pause(now), 1),
         };
-        let parked = Parked { from_seq: head.seq, attempts, faults, next_at: until, since: now, error: words };
+        let parked = Parked { from_seq: head.seq, attempts, faults, next_at: until, since: now, error: why };
         self.service.store.park(&self.plugin, host, &parked).await?;
         self.parking.park(host, parked);
         self.source.leave_out(host);
@@ -359,14 +374,22 @@ impl Dispatcher {
         self.calm_until = Some(Instant::now() + pause);
     }
 
-    /// What becomes of an event after an error.
-    pub(super) fn fate(&self, error: &HookError, event: &Event, faults: u32, now: Timestamp) -> Fate {
+    /// What becomes of an event after an error, of its newest attempt and with so many faults before it.
+    pub(super) fn fate(
+        &self,
+        error: &HookError,
+        event: &Event,
+        (attempts, faults): (u32, u32),
+        now: Timestamp,
+    ) -> Fate {
         let Pace { most_faults, first_pause, longest_pause, .. } = self.service.outbox.pace;
         match error {
             HookError::Unavailable(_) | HookError::Fatal(_) => Fate::Waits,
             HookError::Invalid(_) => Fate::Dead,
             // A service that is down is no fault of the event, but its timeline does not keep it for ever.
-            HookError::Retry { .. } if now.duration_since(event.at) > UNDELIVERED_FOR => Fate::Dead,
+            HookError::Retry { .. } if now.duration_since(event.at) > UNDELIVERED_FOR && attempts >= FEWEST_RETRIES => {
+                Fate::Dead
+            }
             HookError::Retry { after_ms, .. } => {
                 let pause = Duration::from_millis((*after_ms).into()).clamp(SHORTEST_RETRY, LONGEST_RETRY);
                 Fate::Parked { until: later(now, pause), counts: false }
@@ -382,7 +405,7 @@ impl Dispatcher {
                     return Fate::Dead;
                 }
                 let pause = first_pause.saturating_mul(1 << faults.min(20)).min(longest_pause);
-                Fate::Parked { until: later(now, with_jitter(pause)), counts: true }
+                Fate::Parked { until: later(now, with_jitter(pause, pause / 4)), counts: true }
             }
         }
     }
@@ -399,7 +422,9 @@ impl Dispatcher {
     }
 
     pub(super) fn in_longest_pause(&self, now: Timestamp) -> Timestamp {
-        later(now, with_jitter(self.service.outbox.pace.longest_pause))
+        let longest = self.service.outbox.pace.longest_pause;
+        // Up to a quarter, so that hosts that failed together are not tried together.
+        later(now, with_jitter(longest, longest / 4))
     }
 
     /// Makes a dead letter of an event, and writes where its host stands then.
@@ -480,15 +505,4 @@ impl Dispatcher {
             Step::Again | Step::Idle(_) => Mode::Following,
         });
     }
-}
-
-/// A moment so much later.
-pub(super) fn later(now: Timestamp, pause: Duration) -> Timestamp {
-    now.saturating_add(SignedDuration::try_from(pause).unwrap_or(SignedDuration::MAX)).unwrap_or(Timestamp::MAX)
-}
-
-/// Up to a quarter longer, so that hosts that failed together are not tried together.
-fn with_jitter(pause: Duration) -> Duration {
-    let quarter_ms = u32::try_from(pause.as_millis() / 4).unwrap_or(u32::MAX);
-    pause + Duration::from_millis(crate::service::jitter((0, quarter_ms)).into())
 }

@@ -4,10 +4,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::tell::{self, TOLD_NONE};
-use super::{Desk, Mode, lock};
+use super::{Desk, lock};
 use crate::domain::{Event, HostId};
 use crate::hooks::{Hook, HookError, Run};
 use crate::service::Service;
+use crate::service::pauses::words;
 use crate::store::{DeadLetter, StoreError};
 
 /// Letters that one request replays; it says how many are left.
@@ -19,7 +20,6 @@ const PER_READ: u32 = 500;
 
 /// How long to wait for calls of a plugin that is forgotten: a batch of events has 10 s.
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
-const LOOKS_AGAIN: Duration = Duration::from_millis(20);
 
 /// Which dead letters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Replayed {
     pub failed: u64,
     /// The last letter that was tried, where there are others behind it: ask again from there.
     pub next: Option<(HostId, u64)>,
+    /// Letters that the plugin still has, tried or not.
+    pub left: u64,
     /// Why the newest of them failed.
     pub error: Option<String>,
 }
@@ -114,7 +116,7 @@ impl Service {
                 }
                 Err(error) => {
                     (replayed.failed, failures_in_a_row) = (replayed.failed + 1, failures_in_a_row + 1);
-                    let (error, at) = (tell::words(&error), self.clock.now());
+                    let (error, at) = (words(&error), self.clock.now());
                     replayed.error = Some(error.clone());
                     let attempts = letter.attempts.saturating_add(1);
                     self.store.keep_dead_letter(plugin, &DeadLetter { error, at, attempts, ..letter }).await?;
@@ -126,6 +128,7 @@ impl Service {
                 break;
             }
         }
+        replayed.left = self.store.count_dead_letters(plugin).await?;
         Ok(replayed)
     }
 
@@ -162,20 +165,23 @@ impl Service {
 
     /// Forgets everything that is kept for a plugin that is gone: bound again, it begins anew.
     pub async fn forget_outbox(&self, plugin: &str) -> Result<(), OutboxError> {
-        if self.hooks().asked(Hook::Events).any(|binding| binding.plugin.name() == plugin) {
+        if [Hook::Events, Hook::Schedule].into_iter().any(|hook| self.is_bound(hook, plugin)) {
             return Err(OutboxError::StillBound(plugin.to_owned()));
         }
         // Whoever is telling it, or runs a job of it, writes down at the end how far that came.
         let desk = self.outbox.desk(plugin);
-        let told_out = async {
-            while *lock(&desk.mode) != Mode::Stopped {
-                tokio::time::sleep(LOOKS_AGAIN).await;
-            }
-        };
         let busy = |_| OutboxError::Busy(plugin.to_owned());
-        tokio::time::timeout(ENDS_WITHIN, told_out).await.map_err(busy)?;
+        let _told_out = tokio::time::timeout(ENDS_WITHIN, desk.telling.lock()).await.map_err(busy)?;
         let _no_run = tokio::time::timeout(ENDS_WITHIN, self.schedule.no_run(plugin)).await.map_err(busy)?;
-        Ok(self.store.forget_outbox(plugin).await?)
+        self.store.forget_outbox(plugin).await?;
+        *lock(&desk.position) = None;
+        desk.letters.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether a plugin of this name is asked at a hook now.
+    pub(in crate::service) fn is_bound(&self, hook: Hook, plugin: &str) -> bool {
+        self.hooks().asked(hook).any(|binding| binding.plugin.name() == plugin)
     }
 
     async fn some_letters(

@@ -19,7 +19,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::Service;
 use crate::domain::HostId;
 use crate::hooks::Hook;
+use crate::store::Unreadable;
 
 pub use letters::{Letters, OutboxError, Replayed};
 pub use state::{Mode, OutboxState, ParkedHost};
@@ -79,6 +80,8 @@ pub(super) struct Outbox {
 /// One plugin's.
 #[derive(Debug, Default)]
 struct Desk {
+    /// Held by the dispatcher for as long as it may write: nothing of the plugin is forgotten meanwhile.
+    telling: Arc<tokio::sync::Mutex<()>>,
     /// Held during every call of the hook `events`: a plugin has one at a time.
     calls: tokio::sync::Mutex<()>,
     /// Something changed that the dispatcher should look at.
@@ -87,7 +90,7 @@ struct Desk {
     retry_now: Mutex<BTreeSet<HostId>>,
     letters: AtomicU64,
     mode: Mutex<Mode>,
-    /// Events that had left the timeline before they could be told.
+    /// Events that had left the timeline before they could be told, or cannot be read.
     lost: AtomicU64,
     position: Mutex<Option<crate::store::OutboxCursor>>,
 }
@@ -112,6 +115,13 @@ impl Outbox {
 impl Desk {
     fn set_mode(&self, mode: Mode) {
         *lock(&self.mode) = mode;
+    }
+
+    /// Nobody will ever be told of an event that cannot be read: it is counted and named, and must stop no other.
+    fn note_unreadable(&self, plugin: &str, lost: &Unreadable) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        let Unreadable { host, seq, source, .. } = lost;
+        tracing::error!(plugin, %host, seq, error = %source, "an event cannot be read: the plugin is not told of it");
     }
 
     fn letters(&self) -> u64 {
@@ -180,7 +190,7 @@ impl Service {
     }
 
     async fn trim_timelines(&self) {
-        if let Err(error) = self.store.trim(self.clock.now()).await {
+        if let Err(error) = self.store.trim(self.clock.now(), Instant::now()).await {
             tracing::warn!(%error, "old events could not be taken from the timelines");
         }
     }

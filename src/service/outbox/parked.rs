@@ -10,7 +10,8 @@ use super::dispatcher::{BATCH_BYTES, BATCH_EVENTS, Dispatcher, Fate, LOOKS_AGAIN
 use super::tell::{self, TOLD_NONE};
 use crate::domain::{Event, HostId};
 use crate::hooks::{self, Binding, Hook, HookError, Hooks};
-use crate::store::{EventAt, Parked, Revision};
+use crate::service::pauses::words;
+use crate::store::{EventAt, Parked, Revision, TimelinePart};
 
 /// A time further away than this was written by a clock that went wrong.
 const FURTHEST: Duration = Duration::from_secs(2 * 3_600);
@@ -49,6 +50,10 @@ impl Parking {
 
     pub(super) fn park(&mut self, host: HostId, parked: Parked) {
         self.hosts.insert(host, parked);
+    }
+
+    pub(super) fn is_parked(&self, host: HostId) -> bool {
+        self.hosts.contains_key(&host)
     }
 
     /// Whether an event that comes by was told already, or is told from the timeline.
@@ -95,9 +100,12 @@ impl Dispatcher {
     ) -> Result<Step, Trouble> {
         let Some(mut parked) = self.parking.hosts.get(&host).cloned() else { return Ok(Step::Again) };
         let page = self.service.store.events_at(host, parked.from_seq, BATCH_EVENTS as u32).await?;
-        self.note_loss(host, &mut parked, &page);
+        if self.note_loss(host, &mut parked, &page) {
+            // Whatever becomes of the others, what is lost is counted once.
+            self.parking.park(host, parked.clone());
+        }
         let alone = parked.attempts > 0 || self.parking.singly.get(&host).is_some_and(|until| parked.from_seq < *until);
-        let (batch, told, passed) = self.batch_of(binding, &page, alone).await?;
+        let (batch, told, passed) = self.batch_of(binding, &page.events, alone).await?;
         let Some(head) = told.first().filter(|_| !batch.is_empty()) else {
             return self.advance(host, parked, &page, passed).await;
         };
@@ -106,7 +114,7 @@ impl Dispatcher {
         let is_open = binding.breakers.states(Instant::now()).iter().any(|(hook, _)| *hook == Hook::Events);
         let admission = match binding.breakers.admit(Hook::Events, Instant::now()) {
             Ok(admission) => admission,
-            Err(open) => return Ok(Step::Pause(LOOKS_AGAIN, tell::words(&open))),
+            Err(open) => return Ok(Step::Pause(LOOKS_AGAIN, words(&open))),
         };
         let attempts = parked.attempts.saturating_add(1);
         let Some(result) = self.call(hooks, binding, &batch, attempts).await else { return Ok(Step::Again) };
@@ -122,17 +130,17 @@ impl Dispatcher {
             Ok(_) => HookError::Failed(TOLD_NONE.to_owned()),
             Err(error) => error,
         };
-        let (now, words) = (self.service.clock.now(), tell::words(&error));
+        let (now, why) = (self.service.clock.now(), words(&error));
         if let Some(last) = told.last().filter(|_| batch.len() > 1) {
             // Told one by one, only the one at fault suffers.
             self.parking.singly.insert(host, last.seq.saturating_add(1));
         }
-        match self.fate(&error, head, parked.faults, now) {
-            Fate::Waits => return Ok(Step::Pause(LOOKS_AGAIN, words)),
+        match self.fate(&error, head, (attempts, parked.faults), now) {
+            Fate::Waits => return Ok(Step::Pause(LOOKS_AGAIN, why)),
             Fate::Dead if batch.len() == 1 && self.has_room_for_letters() => {
                 let next =
                     Parked { from_seq: head.seq.saturating_add(1), attempts: 0, faults: 0, next_at: now, ..parked };
-                self.bury(head, words, attempts, Some(&next)).await?;
+                self.bury(head, why, attempts, Some(&next)).await?;
                 self.parking.park(host, next);
                 return Ok(Step::Again);
             }
@@ -147,7 +155,7 @@ impl Dispatcher {
                 parked.faults = parked.faults.saturating_add(u32::from(counts));
             }
         }
-        parked = Parked { from_seq: head.seq, attempts, error: words, ..parked };
+        parked = Parked { from_seq: head.seq, attempts, error: why, ..parked };
         self.service.store.park(&self.plugin, host, &parked).await?;
         self.parking.park(host, parked);
         Ok(Step::Again)
@@ -186,17 +194,19 @@ impl Dispatcher {
         &mut self,
         host: HostId,
         parked: Parked,
-        page: &[EventAt],
+        page: &TimelinePart,
         next_seq: u64,
     ) -> Result<Step, Trouble> {
-        let is_all = page.len() < BATCH_EVENTS && page.last().is_none_or(|at| at.event.seq < next_seq);
+        // Nothing of a page that is empty is wanted, as nothing of it can be read.
+        let next_seq = next_seq.max(parked.from_seq);
+        let is_all = page.is_last && page.events.last().is_none_or(|at| at.event.seq < next_seq);
         if is_all {
             self.service.store.unpark(&self.plugin, host).await?;
             self.parking.hosts.remove(&host);
             self.parking.singly.remove(&host);
             if let Some(last) = page.last() {
                 // Whatever comes after it has not come by yet: nothing was taken in since the page was read.
-                self.parking.overtaken.insert(host, (last.event.seq, last.revision));
+                self.parking.overtaken.insert(host, last);
             }
         } else {
             let now = self.service.clock.now();
@@ -207,12 +217,24 @@ impl Dispatcher {
         Ok(Step::Again)
     }
 
-    /// Events stay for a week; one that was not told by then is counted and named, and its host goes on.
-    fn note_loss(&self, host: HostId, parked: &mut Parked, page: &[EventAt]) {
-        let Some(first) = page.first().map(|at| at.event.seq).filter(|first| *first > parked.from_seq) else { return };
-        let lost = first - parked.from_seq;
-        self.desk.lost.fetch_add(lost, Ordering::Relaxed);
-        tracing::error!(plugin = self.plugin, %host, from = parked.from_seq, lost, "events left the timeline untold");
-        (parked.from_seq, parked.attempts, parked.faults) = (first, 0, 0);
+    /// Events stay for a week; one that was not told by then, or cannot be read, is counted and named, and its host goes
+    /// on. Whether there was one.
+    fn note_loss(&self, host: HostId, parked: &mut Parked, page: &TimelinePart) -> bool {
+        let from = parked.from_seq;
+        if let Some(first) = page.first_seq().filter(|first| *first > from) {
+            let lost = first - from;
+            self.desk.lost.fetch_add(lost, Ordering::Relaxed);
+            tracing::error!(plugin = self.plugin, %host, from, lost, "events left the timeline untold");
+            parked.from_seq = first;
+        }
+        for lost in &page.unreadable {
+            self.desk.note_unreadable(&self.plugin, lost);
+            parked.from_seq = lost.seq.saturating_add(1);
+        }
+        let is_lost = parked.from_seq > from;
+        if is_lost {
+            (parked.attempts, parked.faults) = (0, 0);
+        }
+        is_lost
     }
 }

@@ -11,6 +11,7 @@ use crate::domain::HostId;
 use crate::service::Service;
 use crate::store::{
     CatchUp, CatchUpStage, Changed, EventAt, EventStream, OutboxCursor, Revision, Store, StoreError, StreamError,
+    Unreadable,
 };
 
 /// Events that one call takes in at most.
@@ -86,13 +87,14 @@ impl Source {
         matches!(self, Self::CatchingUp(_))
     }
 
-    /// Puts events that are at hand behind those that wait, up to `most` of them. `wanted` says which.
+    /// Puts events that are at hand behind those that wait, up to `most` of them. `wanted` says which, and
+    /// hears of those that cannot be read.
     pub(super) async fn take_in(
         &mut self,
         service: &Service,
         waiting: &mut VecDeque<EventAt>,
         most: usize,
-        mut wanted: impl FnMut(&EventAt) -> bool,
+        mut wanted: impl FnMut(Result<&EventAt, &Unreadable>) -> bool,
     ) -> Result<Taken, StreamEnded> {
         for _ in 0..TAKEN_AT_ONCE {
             if waiting.len() >= most {
@@ -103,7 +105,7 @@ impl Source {
                     None => return Ok(Taken::All),
                     Some(Ok(committed)) => {
                         let at = EventAt { event: committed.event, revision: committed.position.revision };
-                        if wanted(&at) {
+                        if wanted(Ok(&at)) {
                             waiting.push_back(at);
                         }
                     }
@@ -113,9 +115,10 @@ impl Source {
                         waiting.clear();
                         *self = Self::CatchingUp(Box::new(Pass::begin(&service.store, since)));
                     }
-                    Some(Err(error @ (StreamError::Stopped | StreamError::Record(_)))) => {
-                        return Err(StreamEnded::Live(error));
+                    Some(Err(StreamError::Record(lost))) => {
+                        wanted(Err(&lost));
                     }
+                    Some(Err(error @ StreamError::Stopped)) => return Err(StreamEnded::Live(error)),
                 },
                 Self::CatchingUp(pass) => match pass.read_on(&service.store, waiting, &mut wanted).await? {
                     PassStep::Read => {}
@@ -131,8 +134,8 @@ impl Source {
     pub(super) async fn stirs(&mut self) -> Result<(), StreamEnded> {
         match self {
             Self::Live(stream) => match stream.stirs().await {
-                Ok(()) | Err(StreamError::Resync) => Ok(()),
-                Err(error @ (StreamError::Stopped | StreamError::Record(_))) => Err(error.into()),
+                Ok(()) | Err(StreamError::Resync | StreamError::Record(_)) => Ok(()),
+                Err(error @ StreamError::Stopped) => Err(error.into()),
             },
             Self::CatchingUp(_) => Ok(()),
         }
@@ -188,19 +191,24 @@ impl Pass {
         &mut self,
         store: &Store,
         waiting: &mut VecDeque<EventAt>,
-        wanted: &mut impl FnMut(&EventAt) -> bool,
+        wanted: &mut impl FnMut(Result<&EventAt, &Unreadable>) -> bool,
     ) -> Result<PassStep, StoreError> {
         if let Some((changed, from_seq)) = self.reading {
-            let events = store.events_at(changed.host, from_seq, PER_READ).await?;
-            let is_last = events.len() < PER_READ as usize;
-            let next = events.last().map(|at| at.event.seq.saturating_add(1)).filter(|_| !is_last);
+            let part = store.events_at(changed.host, from_seq, PER_READ).await?;
+            let next = part.last().map(|(seq, _)| seq.saturating_add(1)).filter(|_| !part.is_last);
             let mut goes_on = next;
-            for at in events {
+            for lost in part.unreadable.iter().filter(|lost| lost.revision > self.since) {
+                // Beyond the pass, it comes by live.
+                if lost.revision <= self.at.until {
+                    wanted(Err(lost));
+                }
+            }
+            for at in part.events {
                 if at.revision > self.at.until {
                     goes_on = None;
                     break;
                 }
-                if at.revision > self.since && wanted(&at) {
+                if at.revision > self.since && wanted(Ok(&at)) {
                     waiting.push_back(at);
                 }
             }

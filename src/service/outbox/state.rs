@@ -41,7 +41,7 @@ pub struct OutboxState {
     pub parked: Vec<ParkedHost>,
     /// How many events could not be told.
     pub dead_letters: u64,
-    /// Events that had left their timeline before they could be told, since the server started.
+    /// Events that had left their timeline before they could be told, or cannot be read, since the server started.
     pub lost: u64,
 }
 

@@ -13,8 +13,6 @@ use crate::store::{Generation, StoreError};
 
 /// A plugin gets this much longer than its budget before its future is dropped: its own host stops it with a better word.
 const GRACE: Duration = Duration::from_millis(100);
-/// What is kept of an error, in characters.
-const WORDS_MAX_CHARS: usize = 500;
 /// A plugin that answers neither an error nor progress.
 pub(super) const TOLD_NONE: &str = "answered that none of the events is done";
 
@@ -140,9 +138,4 @@ pub(super) async fn tell(
 /// Tells a breaker how a call ended.
 pub(super) fn record(binding: &Binding, admission: Admission, result: Result<&usize, &HookError>) {
     binding.breakers.record(Hook::Events, admission, result.err(), Instant::now());
-}
-
-/// An error as it is kept.
-pub(super) fn words(error: &HookError) -> String {
-    error.to_string().chars().take(WORDS_MAX_CHARS).collect()
 }

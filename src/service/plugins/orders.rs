@@ -3,7 +3,7 @@
 //! Invariant: who once wanted more orders in a run than it may gives none at all, not even after a restart, until somebody
 //! approves. A run is a call with all its retries.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::{HostId, PluginName};
@@ -31,21 +31,27 @@ pub(super) enum CountRefused {
     Store(#[from] StoreError),
 }
 
-/// Orders by plugin of the call that ordered last, so that a retry does not begin anew. Only as long as the process: the
+/// Orders by plugin and call, so that a retry does not begin anew, whatever ran in between. Only as long as the process: the
 /// mark of a plugin that was stopped is durable.
 #[derive(Debug, Default)]
-pub(in crate::service) struct Runs(Mutex<HashMap<PluginName, (String, u32)>>);
+pub(in crate::service) struct Runs(Mutex<HashMap<PluginName, VecDeque<(String, u32)>>>);
+
+/// Calls of a plugin that are remembered: more than it can have under way and waiting to be tried again.
+const MOST_CALLS: usize = 1_024;
 
 impl Runs {
     fn count(&self, plugin: &PluginName, call: &str) -> u32 {
         let mut runs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, orders) = runs.entry(plugin.clone()).or_default();
-        if last != call {
-            call.clone_into(last);
-            *orders = 0;
+        let calls = runs.entry(plugin.clone()).or_default();
+        if let Some((_, orders)) = calls.iter_mut().rev().find(|(known, _)| known == call) {
+            *orders = orders.saturating_add(1);
+            return *orders;
         }
-        *orders = orders.saturating_add(1);
-        *orders
+        if calls.len() >= MOST_CALLS {
+            calls.pop_front();
+        }
+        calls.push_back((call.to_owned(), 1));
+        1
     }
 
     fn forget(&self, plugin: &PluginName) {

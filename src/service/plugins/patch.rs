@@ -140,6 +140,10 @@ impl Service {
             let Some(name) = &wanted.order else {
                 return Ok((!events.is_empty()).then_some(Change { host: after, events, order: None }));
             };
+            // Its name is kept for ever, so it counts as what it names.
+            if counts {
+                self.count_order(plugin, by, host.id).await?;
+            }
             let spent = spend(&after, name, plugin, now);
             events.extend(spent.events);
             return Ok(Some(Change { host: spent.host, events, order: spent.order }));
@@ -151,7 +155,7 @@ impl Service {
             let kept = || TransitionRefused { plugin: by, why: format!("keeps the states at {}", after.states) };
             change = ordered(to)?.ok_or_else(kept)?;
         }
-        if is_order && counts {
+        if (is_order || wanted.order.is_some()) && counts {
             self.count_order(plugin, by, host.id).await?;
         }
         events.extend(change.events);

@@ -385,6 +385,7 @@ async fn a_running_attempt_is_not_given_up_by_a_plugin() {
         from: [10, 0, 0, 1].into(),
         image: Some("web".parse().unwrap()),
         writes: crate::domain::Writes::Disk,
+        detour: false,
     };
     let now = lab.site.service.now();
     let host = lab.site.service.commit(&host, crate::domain::offer(&host, offered, now)).await.unwrap();

@@ -11,6 +11,7 @@ use crate::hooks::native::NativeDefault;
 use crate::hooks::{About, HookSet, Plugin, PluginStatus, Reply};
 use crate::images::{Catalogue, LocalBoot};
 use crate::render::Renderer;
+use crate::service::fixtures::until;
 use crate::service::{Settings, Shelf, SystemClock};
 use crate::store::{Store, StoreOptions};
 
@@ -130,32 +131,24 @@ impl Site {
     }
 }
 
-async fn until(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..1_000 {
-        if is_so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("waited in vain until {what}");
-}
-
 const OPTIONS: StoreOptions = StoreOptions { cache_bytes: 8 << 20, min_free_bytes: 0 };
 
 #[tokio::test]
 async fn a_job_runs_soon_after_the_start_and_then_at_its_period_also_over_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     for expected in [1, 0] {
-        let worker = Arc::new(Worker::new(&[("sync", 86_400)], |_, _| Ok(NextRun::AtPeriod)));
+        // The other one is new after the restart. It runs behind whatever is due as long as it is.
+        let jobs = [("sync", 86_400), ("other", 86_400)];
+        let jobs = if expected > 0 { &jobs[..1] } else { &jobs[..] };
+        let worker = Arc::new(Worker::new(jobs, |_, _| Ok(NextRun::AtPeriod)));
         let mut site = Site::new(Store::open(dir.path(), &OPTIONS).await.unwrap(), &worker);
         site.start();
         if expected > 0 {
-            until("it ran", || !worker.calls().is_empty()).await;
             site.until_job(|last| last.outcome == JobOutcome::Done).await;
         } else {
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            until("the other one ran", || worker.calls().iter().any(|(job, _)| job == "other")).await;
         }
-        assert_eq!(worker.calls().len(), expected);
+        assert_eq!(worker.calls().iter().filter(|(job, _)| job == "sync").count(), expected);
         let job = site.job().await;
         let last = job.last.unwrap();
         assert_eq!((job.job.as_str(), &last.outcome), ("sync", &JobOutcome::Done));
@@ -267,8 +260,23 @@ fn a_plugin_cannot_put_a_job_off_for_weeks_and_a_wrong_clock_neither() {
 fn jitter_makes_a_period_a_tenth_longer_at_most_and_never_half_a_minute() {
     for (period_s, most_ms) in [(10, 11_000), (3_600, 3_630_000)] {
         for _ in 0..200 {
-            let period = with_jitter(Duration::from_secs(period_s));
+            let period = with_jitter(Duration::from_secs(period_s), most_jitter(Duration::from_secs(period_s)));
             assert!((u128::from(period_s) * 1_000..=most_ms).contains(&period.as_millis()), "{period:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn failures_in_a_row_are_counted_until_a_run_goes_well() {
+    let worker = Arc::new(Worker::new(&[("sync", 3_600)], |_, number| match number {
+        1..=3 => Err(HookError::Failed("no".into())),
+        _ => Ok(NextRun::AtPeriod),
+    }));
+    let site = Site::new(Store::memory(), &worker);
+    let mut counted = Vec::new();
+    for _ in 0..4 {
+        site.service.run_job_now("netbox", "sync", Run::Real).await.unwrap();
+        counted.push(site.job().await.last.unwrap().failures);
+    }
+    assert_eq!(counted, [1, 2, 3, 0]);
 }

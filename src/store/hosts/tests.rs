@@ -48,7 +48,11 @@ async fn register(store: &Store, number: u64) -> Host {
 
 fn rotation(host: &Host, byte: u8) -> Change {
     let bootid = BootId::new(host.id, [byte; 16]);
-    domain::offer(host, Offer { bootid, from: [10, 0, 0, 1].into(), image: None, writes: Writes::Nothing }, time(1))
+    domain::offer(
+        host,
+        Offer { bootid, from: [10, 0, 0, 1].into(), image: None, writes: Writes::Nothing, detour: false },
+        time(1),
+    )
 }
 
 fn note(host: &Host) -> Change {
@@ -481,4 +485,26 @@ async fn what_stops_a_plugin_survives_a_restart() {
     assert_eq!(fixture.store.put_orders_of(&plugin, &Orders::AsGranted, 0).await.unwrap(), Written::Conflict);
     fixture.store.put_orders_of(&plugin, &Orders::AsGranted, version).await.unwrap();
     assert_eq!(fixture.store.orders_of(&plugin).await.unwrap(), (Orders::AsGranted, 0));
+}
+
+#[tokio::test]
+async fn a_given_number_is_taken_once_and_later_ones_are_higher() {
+    for fixture in fixtures().await {
+        let store = &fixture.store;
+        let at = |number: u64| async move {
+            let candidates = store.candidates(&identity(number)).await.unwrap();
+            let build = |id| domain::register(id, registration(number), Actor::Machine, time(0));
+            store.register_at(HostId::new(number), &candidates, build).await
+        };
+        let forgotten = at(7).await.unwrap();
+        at(3).await.unwrap();
+        assert_eq!(register(store, 100).await.id.get(), 8);
+        let forget = domain::forget(&forgotten, Actor::Machine, time(1));
+        store.forget(&forgotten, forget).await.unwrap();
+        for used in [3, 7, 8] {
+            assert!(matches!(at(used).await, Err(StoreError::NumberUsed(id)) if id.get() == used), "{used}");
+        }
+        let reopened = fixture.reopened().await;
+        assert_eq!(register(&reopened.store, 101).await.id.get(), 9);
+    }
 }

@@ -28,10 +28,7 @@ impl Store {
     ) -> Result<Host, StoreError> {
         let number = self.next_id.fetch_add(1, Ordering::Relaxed);
         let id = HostId::new(number);
-        let mut change = build(id);
-        // It may have been known, and installed, after the backup was taken.
-        change.host.quarantined |= self.is_quarantined();
-        let registered = self.register_as(id, candidates, change).await;
+        let registered = self.register_as(id, candidates, build(id), Commit::default()).await;
         if registered.is_err() {
             // Given back if nobody took the next one meanwhile. After an unknown end the guard tells whether it is
             // free.
@@ -40,14 +37,41 @@ impl Store {
         registered
     }
 
-    async fn register_as(&self, id: HostId, candidates: &Candidates, change: Change) -> Result<Host, StoreError> {
+    /// Writes a new host under a number that was never given to any. `NumberUsed` if it was, `Conflict` as for
+    /// [`Self::register`]. The numbers that are given from now on are higher.
+    pub async fn register_at(
+        &self,
+        id: HostId,
+        candidates: &Candidates,
+        build: impl FnOnce(HostId) -> Change,
+    ) -> Result<Host, StoreError> {
+        // The events of a host stay when it is forgotten, so they tell of every number that was ever given.
+        let (_, events) = self.kv.scan(keys::events_of(id).as_bytes(), None, 1).await?;
+        if !events.is_empty() {
+            return Err(StoreError::NumberUsed(id));
+        }
+        self.next_id.fetch_max(id.get().saturating_add(1), Ordering::Relaxed);
+        let mut commit = Commit::default();
+        // Who registers under this number and forgets it between the look above and the commit.
+        commit.guard(keys::forgotten(id), Revision::ZERO);
+        self.register_as(id, candidates, build(id), commit).await
+    }
+
+    async fn register_as(
+        &self,
+        id: HostId,
+        candidates: &Candidates,
+        mut change: Change,
+        mut commit: Commit,
+    ) -> Result<Host, StoreError> {
+        // It may have been known, and installed, after the backup was taken.
+        change.host.quarantined |= self.is_quarantined();
         check_numbers(id, 0, &change)?;
         let own = keys::index(&change.host.identity).map_err(KvError::from)?;
         let mut seen = candidates.seen.clone();
         let is_unseen = |key: &&Key| !seen.iter().any(|indexed| indexed.key == **key);
         let unseen = own.iter().filter(is_unseen).cloned().collect();
         seen.extend(self.indexed(unseen).await?);
-        let mut commit = Commit::default();
         commit.guard(keys::hot(id), Revision::ZERO);
         for indexed in seen {
             commit.guard(indexed.key.clone(), indexed.revision);

@@ -5,11 +5,12 @@ mod torture;
 use std::sync::atomic::AtomicBool;
 
 use serde_json::json;
-use site::{Listener, OPTIONS, QUICK, Site, count, hooks, host, until};
+use site::{Listener, OPTIONS, QUICK, Site, count, hooks, host};
 
 use super::*;
 use crate::domain::Actor;
 use crate::hooks::{Binding, HookError, Selector};
+use crate::service::fixtures::until;
 use crate::store::{Store, TIMELINE_EVENTS};
 
 fn trap() -> HookError {
@@ -223,15 +224,16 @@ async fn letters_that_fail_again_keep_nobody_from_those_behind_them() {
     let (_, _) = (site.notes(one, 4).await, site.notes(two, 1).await);
     site.quiet().await;
     now_works.store(true, Ordering::Relaxed);
-    let (mut told, mut failed, mut after) = (0, 0, None);
+    let (mut told, mut failed, mut after, mut left) = (0, 0, None, 0);
     for _ in 0..10 {
         let replayed = site.service.replay_dead_letters("webhook", Letters::All, after).await.unwrap();
         (told, failed, after) = (told + replayed.told, failed + replayed.failed, replayed.next);
+        left = replayed.left;
         if after.is_none() {
             break;
         }
     }
-    assert_eq!((told, failed, after), (2, 5, None));
+    assert_eq!((told, failed, after, left), (2, 5, None, 5));
     assert_eq!(site.service.dead_letters("webhook", None, None, 10).await.unwrap().len(), 5);
 }
 
@@ -479,4 +481,86 @@ async fn a_plugin_that_is_gone_can_be_forgotten_and_begins_anew() {
     site.host().await;
     site.quiet().await;
     assert_eq!(willing.told(), [(2, 1)]);
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_read_is_lost_alone_live_and_parked_and_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let works = Arc::new(AtomicBool::new(false));
+    let now_works = Arc::clone(&works);
+    let plugin = Arc::new(Listener::new(move |_, events| {
+        let fails = events.iter().any(|event| host(event) == 2) && !works.load(Ordering::Relaxed);
+        if fails { Err(HookError::Retry { after_ms: 100, reason: "later".into() }) } else { Ok(count(events)) }
+    }));
+    let mut site = Site::bound(Store::open(dir.path(), &OPTIONS).await.unwrap(), &plugin);
+    site.start().await;
+    let (one, two) = (site.host().await, site.host().await);
+    let (one, two) = (site.notes(one, 2).await, site.notes(two, 4).await);
+    until("the first host is told", || plugin.told_of(1) == [1, 2, 3]).await;
+    until("the other one is parked", || plugin.calls().iter().any(|(call, _)| call.attempt > 2)).await;
+    site.service.store.damage_event(one.id, 2).await;
+    site.service.store.damage_event(two.id, 2).await;
+    site.service.store.damage_event(two.id, 5).await;
+    let one = site.note(&one).await;
+    until("what follows is told", || plugin.told_of(1) == [1, 2, 3, 4]).await;
+    now_works.store(true, Ordering::Relaxed);
+    site.quiet().await;
+    assert_eq!((plugin.told_of(2), site.state().await.lost), (vec![1, 3, 4], 3));
+
+    let service = site.stop().await;
+    let kind = crate::domain::EventKind::ForeignBoot { from: [10, 0, 0, 9].into() };
+    let note = |host| crate::domain::note(host, kind.clone(), Actor::Machine, service.now());
+    let noted = service.store.commit(&one, note(&one)).await.unwrap();
+    service.store.commit(&noted, note(&noted)).await.unwrap();
+    service.store.damage_event(one.id, 5).await;
+    service.close().await;
+    drop(Arc::into_inner(service).unwrap());
+    let plugin = Listener::willing();
+    let mut site = Site::bound(Store::open(dir.path(), &OPTIONS).await.unwrap(), &plugin);
+    site.start().await;
+    site.quiet().await;
+    assert_eq!((plugin.told(), site.state().await.lost), (vec![(1, 6)], 1));
+}
+
+#[tokio::test]
+async fn a_plugin_is_forgotten_after_whoever_still_tells_it_and_nobody_tells_it_later() {
+    let plugin = Listener::willing();
+    let mut site = Site::bound(Store::memory(), &plugin);
+    let closed = plugin.gate.write().await;
+    site.start().await;
+    site.host().await;
+    until("the plugin is being told", || !plugin.calls().is_empty()).await;
+    // What operators are shown says nothing about who may write.
+    site.service.outbox.desk("webhook").set_mode(Mode::Stopped);
+    site.service.replace_hooks(hooks(Vec::new()));
+    let forgetting = tokio::spawn({
+        let service = Arc::clone(&site.service);
+        async move { service.forget_outbox("webhook").await }
+    });
+    tokio::task::yield_now().await;
+    drop(closed);
+    forgetting.await.unwrap().unwrap();
+    // A dispatcher that was begun before, and has its turn only now.
+    let stopped = CancellationToken::new();
+    stopped.cancel();
+    Dispatcher::run(Arc::clone(&site.service), "webhook".to_owned(), stopped).await;
+    let service = site.stop().await;
+    assert_eq!(service.outbox_state().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_old_event_is_tried_more_than_once_before_it_is_given_up_for_its_age() {
+    let plugin = Arc::new(Listener::new(|call, events| {
+        if call.attempt < 4 { Err(HookError::Retry { after_ms: 1, reason: "down".into() }) } else { Ok(count(events)) }
+    }));
+    let mut site = Site::bound(Store::memory(), &plugin);
+    site.start().await;
+    // As after a jump of the clock: everything that happened before it is of last month.
+    let machine = site.host().await;
+    let kind = crate::domain::EventKind::ForeignBoot { from: [10, 0, 0, 9].into() };
+    let long_ago = site.service.now().checked_sub(jiff::SignedDuration::from_hours(30 * 24)).unwrap();
+    let change = crate::domain::note(&machine, kind, Actor::Machine, long_ago);
+    site.service.store.commit(&machine, change).await.unwrap();
+    site.quiet().await;
+    assert_eq!((plugin.told(), site.state().await.dead_letters), (vec![(1, 1), (1, 2)], 0));
 }

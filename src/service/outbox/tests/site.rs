@@ -11,6 +11,7 @@ use crate::hooks::native::NativeDefault;
 use crate::hooks::{self, About, Binding, Call, HookError, HookSet, Hooks, Plugin, PluginStatus, Reply};
 use crate::images::{Catalogue, LocalBoot};
 use crate::render::Renderer;
+use crate::service::fixtures::until;
 use crate::service::{Settings, Shelf, SystemClock};
 use crate::store::{Store, StoreOptions};
 
@@ -251,14 +252,4 @@ pub(super) fn hooks(bindings: Vec<Binding>) -> Hooks {
     let catalogue = Arc::new(Catalogue::new(Path::new("/nonexistent")));
     let shelf = Arc::new(Shelf::new(catalogue, Arc::new(Renderer::new(None))));
     Hooks::new(bindings, Arc::new(NativeDefault::new(shelf, false)))
-}
-
-pub(super) async fn until(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..1_500 {
-        if is_so() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("waited in vain until {what}");
 }
