@@ -43,7 +43,8 @@ fn newcomer(admin: &Admin, host: TakeHost, actor: &Actor) -> Result<Newcomer, Re
     }
     let about = |why: Refusal| bad(format_args!("host {id}: {}", why.sentence()));
     // What identifies no machine here is left out, as it is when machines report it themselves.
-    let ignore = &admin.service.settings.ignore;
+    let settings = admin.service.settings();
+    let ignore = &settings.ignore;
     let identity = Identity {
         serial: serial.as_deref().and_then(|text| ignore.serial(text).ok()),
         uuid: uuid.as_deref().and_then(|text| ignore.uuid(text).ok()),
