@@ -32,7 +32,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("maintenance", &["store", "wire"]),
     // A client of the admin plane: it knows wire types, never the store. `serve` and what works on folders run in this process, and what
     // is done to a stopped server's store is behind `maintenance`.
-    ("cli", &["app", "config", "dnsmasq", "doctor", "maintenance", "migrate", "render", "telemetry", "wire", "workbench"]),
+    (
+        "cli",
+        &["app", "config", "dnsmasq", "doctor", "maintenance", "migrate", "render", "telemetry", "wire", "workbench"],
+    ),
 ];
 
 /// Packages that only one module may name, as its narrow place in the program.

@@ -60,7 +60,8 @@ async fn happen(store: &Store, step: &Step) {
         Step::Boot(number, byte) => {
             if let Some(host) = host(*number).await {
                 let bootid = BootId::new(host.id, [*byte; 16]);
-                let offered = Offer { bootid, from: [10, 0, 0, 1].into(), image: None, writes: Writes::Disk };
+                let offered =
+                    Offer { bootid, from: [10, 0, 0, 1].into(), image: None, writes: Writes::Disk, detour: false };
                 store.commit(&host, domain::offer(&host, offered, at(1))).await.unwrap();
             }
         }
