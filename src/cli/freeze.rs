@@ -47,7 +47,7 @@ impl Thaw {
 /// The freeze, if there is one, as a sentence for whoever looks at hosts.
 pub(crate) async fn banner(client: &Client) -> Result<Option<String>> {
     let present: FreezeView = client.get(PATH).await?;
-    let told = |freeze| format!("frozen {}: no image that writes a disk is booted; kiwispray thaw", told(freeze));
+    let told = |freeze| format!("frozen {}; no image that writes a disk is booted until: kiwispray thaw", told(freeze));
     Ok(present.frozen.as_ref().map(told))
 }
 
@@ -92,13 +92,13 @@ mod tests {
         let texts = [frozen(&fresh), frozen(&again), thawed(&over), thawed(&FreezeView::default())];
         insta::assert_snapshot!(texts.join("\n"), @r"
         fleet
-          not frozen -> frozen by operator ada since 2026-11-22 10:00:00 UTC (moving to hall 2)
+          not frozen -> frozen by operator ada since 2026-11-22 10:00:00 UTC: moving to hall 2
           undo: kiwispray thaw
         fleet
-          frozen by operator ada since 2026-11-22 10:00:00 UTC (moving to hall 2) -> frozen by operator ada since 2026-11-22 10:00:00 UTC
+          frozen by operator ada since 2026-11-22 10:00:00 UTC: moving to hall 2 -> frozen by operator ada since 2026-11-22 10:00:00 UTC
           undo: kiwispray freeze --why 'moving to hall 2'
         fleet
-          frozen by operator ada since 2026-11-22 10:00:00 UTC (moving to hall 2) -> not frozen
+          frozen by operator ada since 2026-11-22 10:00:00 UTC: moving to hall 2 -> not frozen
           undo: kiwispray freeze --why 'moving to hall 2'
         fleet: already so, nothing changed
         ");

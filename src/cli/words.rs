@@ -45,7 +45,7 @@ pub(crate) fn last_seen(host: &HostView, now: Timestamp) -> String {
 
 /// Who locked or froze, when and why.
 pub(crate) fn since(safeguard: &SafeguardView) -> String {
-    let why = if safeguard.why.is_empty() { String::new() } else { format!(" ({})", safeguard.why) };
+    let why = if safeguard.why.is_empty() { String::new() } else { format!(": {}", safeguard.why) };
     format!("by {} since {}{why}", safeguard.by, safeguard.at.strftime("%F %T UTC"))
 }
 

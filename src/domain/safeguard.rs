@@ -22,7 +22,7 @@ pub struct Safeguard {
 
 /// A host is locked, so nothing is ordered for it and it is not forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{host} is locked {lock}: it takes no orders until `kiwispray host unlock {id}`")]
+#[error("{host} is locked {lock}; it takes no orders until `kiwispray host unlock {id}`")]
 pub struct LockedHost {
     /// Its name.
     pub host: String,
@@ -110,7 +110,7 @@ impl fmt::Display for Safeguard {
             Actor::Server => "the server".to_owned(),
         };
         write!(f, "by {by} since {}", moment(self.at))?;
-        if self.why.is_empty() { Ok(()) } else { write!(f, " ({})", self.why) }
+        if self.why.is_empty() { Ok(()) } else { write!(f, ": {}", self.why) }
     }
 }
 
@@ -131,7 +131,7 @@ mod tests {
     fn a_safeguard_tells_who_when_and_why_in_one_line() {
         let guard = |why: &str| Safeguard::new(Actor::Operator("ada".to_owned()), why, at(0)).to_string();
         assert_eq!(guard(""), "by ada since 2026-09-21 14:13:20 UTC");
-        assert_eq!(guard(" fire\ndrill "), "by ada since 2026-09-21 14:13:20 UTC (firedrill)");
+        assert_eq!(guard(" fire\ndrill "), "by ada since 2026-09-21 14:13:20 UTC: firedrill");
         assert_eq!(Safeguard::new(Actor::Server, &"x".repeat(999), at(0)).why.len(), 300);
     }
 

@@ -30,7 +30,7 @@ fn a_locked_host_takes_no_orders_and_writes_no_disk() {
     server.deploy("image1", 2);
     let told = server.cli(&["host", "lock", "1-2", "--why", "evidence"]).done();
     assert!(told.out.contains("lock: none -> by operator"), "{}", told.out);
-    assert!(told.out.contains("(evidence)") && told.out.contains("undo: kiwispray host unlock 2"), "{}", told.out);
+    assert!(told.out.contains(": evidence") && told.out.contains("undo: kiwispray host unlock 2"), "{}", told.out);
     server.crash_and_restart();
     for command in [
         &["deploy", "image1", "1", "--yes", "--reinstall"][..],
@@ -38,11 +38,11 @@ fn a_locked_host_takes_no_orders_and_writes_no_disk() {
         &["host", "retry", "2", "--yes"],
         &["host", "forget", "1", "--yes"],
     ] {
-        server.cli(command).refused(4, "(evidence): it takes no orders until `kiwispray host unlock");
+        server.cli(command).refused(4, "evidence; it takes no orders until `kiwispray host unlock");
     }
     done.boots_its_disk(&server);
     ordered.holds(&server, "kiwispray host unlock 2");
-    ordered.holds(&server, "(evidence)");
+    ordered.holds(&server, ": evidence");
     assert_eq!(server.count(2, "boot_offered"), 0);
     let list = server.cli(&["host", "list"]).done();
     for part in ["finished (locked)", "host 2 holds: locked by", "host 1 is locked by", "evidence"] {
@@ -92,7 +92,7 @@ fn nothing_that_writes_boots_while_frozen_not_even_after_a_restart_or_a_restore(
     let frozen = |server: &Server| {
         Machine::new(1).boots_its_disk(server);
         Machine::new(2).holds(server, "kiwispray thaw");
-        Machine::new(2).holds(server, "(hall 2 moves)");
+        Machine::new(2).holds(server, ": hall 2 moves");
     };
     frozen(&server);
     Machine::new(3).boots(&server);
@@ -108,7 +108,7 @@ fn nothing_that_writes_boots_while_frozen_not_even_after_a_restart_or_a_restore(
 
     server.crash_and_restart();
     frozen(&server);
-    assert!(server.log().contains("(hall 2 moves)"), "{}", server.log());
+    assert!(server.log().contains(": hall 2 moves"), "{}", server.log());
     server.cli(&["backup", "frozen.backup"]).done();
     server.cli(&["fsck"]).done();
     server.terminate();
@@ -136,7 +136,7 @@ fn a_hundred_machines_at_once_are_not_installed_again_beyond_the_limit() {
     let all = format!("1-{count}");
     server.cli(&["host", "finish", &all, "--yes"]).done();
     server.cli(&["deploy", "image1", &all, "--yes", "--reinstall"]).done();
-    let boots = |server: &Server| -> BTreeSet<u32> {
+    let ask = |server: &Server| -> BTreeSet<u32> {
         let asking = |number: u32| (number, Machine::new(number).boot(server));
         std::thread::scope(|scope| {
             let asked: Vec<_> = (1..=count).map(|number| scope.spawn(move || asking(number))).collect();
@@ -144,14 +144,20 @@ fn a_hundred_machines_at_once_are_not_installed_again_beyond_the_limit() {
             answers.filter(|(_, boot)| boot.outcome == "boot").map(|(number, _)| number).collect()
         })
     };
-    let first = boots(&server);
-    assert_eq!(first.len(), 7);
+    // A machine that is told to wait, as the server is busy, asks again: so do these.
+    let boots = |server: &Server, limit: usize| -> BTreeSet<u32> {
+        let rounds: Vec<BTreeSet<u32>> = (0..3).map(|_| ask(server)).collect();
+        let all: BTreeSet<u32> = rounds.into_iter().flatten().collect();
+        assert_eq!(all.len(), limit, "{all:?}");
+        all
+    };
+    let first = boots(&server, 7);
     let waiting = (1..=count).find(|number| !first.contains(number)).unwrap();
     let held = Machine::new(waiting).holds(&server, "limits.reinstalls_per_hour is 7");
     assert!(held.script.contains("the next may be at 20"), "{}", held.script);
     // Another attempt is of the same order, also after a crash.
     server.crash_and_restart();
-    assert_eq!(boots(&server), first);
+    assert_eq!(boots(&server, 7), first);
     // Machines that were never installed do not count.
     Machine::new(count + 1).boot(&server);
     server.deploy("image1", u64::from(count) + 1);
@@ -161,6 +167,6 @@ fn a_hundred_machines_at_once_are_not_installed_again_beyond_the_limit() {
     fs::write(&path, fs::read_to_string(&path).unwrap().replace("hour = 7", "hour = 9")).unwrap();
     let changed = server.json(&["config", "reload"]);
     assert_eq!(changed["settings"][0]["key"], json!("limits.reinstalls_per_hour"));
-    assert_eq!(boots(&server).len(), 9);
+    assert!(boots(&server, 9).is_superset(&first));
     server.cli(&["fsck"]).done();
 }
