@@ -25,6 +25,7 @@ mod rehearsal;
 mod reload;
 mod report;
 mod roster;
+mod safeguards;
 mod schedule;
 mod transition;
 
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use crate::domain::{BootId, Change, Event, Host, HostId, Ignore};
 use crate::hooks::Hooks;
@@ -80,6 +82,8 @@ pub struct Settings {
     pub again_s: (u32, u32),
     /// Unknown machines that are registered in a minute; the rest is held. None: as many as come.
     pub new_hosts_per_minute: Option<u32>,
+    /// Hosts that may have been installed and are installed again within an hour; the rest holds.
+    pub reinstalls_per_hour: u32,
     /// Whether `/state` answers without a bootid.
     pub open_state: bool,
     /// Whether `/hosts` answers at all.
@@ -108,6 +112,8 @@ pub struct Service {
     outbox: Outbox,
     schedule: Schedule,
     spaces: Spaces,
+    /// One at a time is counted as a reinstall.
+    reinstalling: Semaphore,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -134,6 +140,7 @@ impl Service {
             outbox: Outbox::default(),
             schedule: Schedule::default(),
             spaces: Spaces::default(),
+            reinstalling: Semaphore::new(1),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,

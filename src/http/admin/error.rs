@@ -114,6 +114,9 @@ fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
         HostsError::Set(SetRefused::Quarantined(..)) | HostsError::Retry(RetryRefused::Quarantined(..)) => {
             (StatusCode::CONFLICT, "quarantined")
         }
+        HostsError::Locked(_) | HostsError::Set(SetRefused::Locked(_)) | HostsError::Retry(RetryRefused::Locked(_)) => {
+            (StatusCode::CONFLICT, "locked")
+        }
         HostsError::Retry(RetryRefused::NothingToRetry(..)) => (StatusCode::CONFLICT, "nothing_to_retry"),
         HostsError::Metadata(MetadataError::TooLarge(_)) => (StatusCode::PAYLOAD_TOO_LARGE, "metadata_too_large"),
         HostsError::Metadata(MetadataError::NotJson(_) | MetadataError::NotAnObject | MetadataError::TooDeep) => {

@@ -7,6 +7,7 @@ mod backup;
 mod configuration;
 mod error;
 mod events;
+mod freeze;
 mod hosts;
 mod images;
 mod inside;
@@ -93,6 +94,8 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/hosts/{host}/finish", post(hosts::finish))
         .route("/hosts/{host}/retry", post(hosts::retry))
         .route("/hosts/{host}/release", post(hosts::release))
+        .route("/hosts/{host}/lock", post(hosts::lock).delete(hosts::unlock))
+        .route("/freeze", get(freeze::show).put(freeze::freeze).delete(freeze::thaw))
         .route("/hosts/{host}/events", get(events::timeline))
         .route("/hosts/{host}/explain", get(status::explain))
         .route("/hosts/{host}/plan", get(status::plan))

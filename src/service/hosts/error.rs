@@ -1,6 +1,8 @@
 //! Why an operator's wish was not carried out, in sentences that name the remedy.
 
-use crate::domain::{HostId, Hostname, Identity, MetadataError, RetryRefused, Serial, SetRefused, StateName};
+use crate::domain::{
+    HostId, Hostname, Identity, LockedHost, MetadataError, RetryRefused, Serial, SetRefused, StateName,
+};
 use crate::images::NotOffered;
 use crate::service::TransitionRefused;
 use crate::store::StoreError;
@@ -84,6 +86,9 @@ pub enum HostsError {
     /// The order was refused.
     #[error(transparent)]
     Set(#[from] SetRefused),
+    /// It is locked.
+    #[error(transparent)]
+    Locked(#[from] LockedHost),
     /// The repetition was refused.
     #[error(transparent)]
     Retry(#[from] RetryRefused),
