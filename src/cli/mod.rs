@@ -22,6 +22,7 @@ mod samples;
 mod screen;
 mod serve;
 mod server;
+mod sheet;
 mod stream;
 mod table;
 mod template;
@@ -212,6 +213,8 @@ mod tests {
             &["host", "finish"],
             &["host", "retry"],
             &["host", "forget"],
+            &["host", "import"],
+            &["host", "export"],
             &["host", "plan"],
             &["host", "explain"],
             &["host", "events"],

@@ -10,6 +10,7 @@
 
 mod boot;
 mod edit;
+mod identity;
 mod known;
 mod order;
 mod quarantine;
@@ -23,6 +24,7 @@ pub use boot::{
     Activity, Ask, FetchRefused, HoldReason, NextBoot, Offer, deliver, next_boot, note_hold, offer, start_attempt,
 };
 pub use edit::{Edit, EditRefused, Inventory, InventoryRefused, MetadataEdit, edit, take_inventory};
+pub use identity::{AdoptRefused, IdentityEdit, IdentityRefused, adopt};
 pub use known::{Registration, learn, register, take_over};
 pub use order::{Order, OrderRefused, RetryRefused, SetRefused, order, retry, set_states, spend};
 pub use quarantine::{quarantine, release};
