@@ -5,11 +5,13 @@
 //! written as an array of state names.
 
 mod config;
+mod import;
 mod migration;
 mod plugin;
 mod store;
 
 pub use config::{RereadView, SettingView};
+pub use import::{HostRow, HostRows, RowAnswer, RowDone, RowProblem};
 pub use migration::{TakeHost, TakeHosts, TookHost};
 pub use plugin::{
     ApproveOrders, Approved, BreakerView, DroppedView, InstallPlugin, InstalledPlugin, JobRanView, JobView, KeptView,
@@ -180,6 +182,18 @@ pub struct EditHost {
     /// The new queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub states: Option<Vec<String>>,
+    /// The serial number; an empty text takes it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// The UUID; an empty text takes it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Network cards that it has besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add_macs: Vec<String>,
+    /// Network cards that it has no longer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drop_macs: Vec<String>,
     /// Whether a finished host may be installed again.
     #[serde(skip_serializing_if = "is_false")]
     pub reinstall: bool,

@@ -23,6 +23,7 @@ mod samples;
 mod screen;
 mod serve;
 mod server;
+mod sheet;
 mod stream;
 mod table;
 mod template;
@@ -223,6 +224,8 @@ mod tests {
             &["host", "lock"],
             &["host", "unlock"],
             &["host", "forget"],
+            &["host", "import"],
+            &["host", "export"],
             &["host", "plan"],
             &["host", "explain"],
             &["host", "events"],

@@ -18,6 +18,7 @@ mod cli;
 mod crash;
 mod doctor;
 mod doubt;
+mod dozens;
 mod hostile;
 mod layers;
 mod migrate;

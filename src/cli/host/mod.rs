@@ -2,6 +2,8 @@
 
 mod add;
 mod events;
+mod export;
+mod import;
 mod judge;
 mod rehearse;
 mod set;
@@ -40,6 +42,10 @@ pub(crate) enum HostCommand {
     Unlock(Unlock),
     /// Forget hosts: if they boot again, they are new
     Forget(Forget),
+    /// Make hosts known, or change them, as a list says
+    Import(import::Import),
+    /// Write hosts as a list that `host import` reads
+    Export(export::Export),
     /// Tell what a host, or all of them, would be answered now, and with another plugin
     Plan(judge::Plan),
     /// Tell how the newest boot of a host was judged, and why
@@ -148,6 +154,8 @@ impl HostCommand {
                 let act = Act::Forget(ActOnHost { abort, expect_serial, ..ActOnHost::default() });
                 act_on(context, &targets, &act, consent, Question::Always(FORGETTING)).await
             }
+            Self::Import(import) => import.run(context).await,
+            Self::Export(export) => export.run(context).await,
             Self::Plan(plan) => plan.run(context).await,
             Self::Explain(explain) => explain.run(context).await,
             Self::Events(events) => events.run(context).await,

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::domain::{MetadataError, RetryRefused, SetRefused};
+use crate::domain::{IdentityRefused, MetadataError, RetryRefused, SetRefused};
 use crate::images::{ImportError, NotOffered};
 use crate::service::{ApproveRefused, HostsError, OutboxError, RemoveRefused, RosterError, ScheduleError};
 use crate::store::{KvError, StoreError};
@@ -122,6 +122,13 @@ fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
         HostsError::Metadata(MetadataError::NotJson(_) | MetadataError::NotAnObject | MetadataError::TooDeep) => {
             (StatusCode::BAD_REQUEST, "bad_metadata")
         }
+        HostsError::Identity(IdentityRefused::NothingLeft(_) | IdentityRefused::TooManyMacs) => {
+            (StatusCode::BAD_REQUEST, "no_identity")
+        }
+        HostsError::Identity(IdentityRefused::NoSuchMac { .. }) => (StatusCode::CONFLICT, "no_such_mac"),
+        HostsError::IdentityTaken { .. } => (StatusCode::CONFLICT, "identity_taken"),
+        HostsError::Adopt(_) => (StatusCode::CONFLICT, "adopt_refused"),
+        HostsError::NotHeld(_) => (StatusCode::NOT_FOUND, "host_not_found"),
         HostsError::RefusedByPlugin(_) => (StatusCode::CONFLICT, "refused_by_plugin"),
         HostsError::Store(StoreError::Conflict) => (StatusCode::CONFLICT, "host_changed"),
         HostsError::Store(StoreError::OrderSpent) => (StatusCode::CONFLICT, "order_spent"),

@@ -10,6 +10,7 @@ mod events;
 mod freeze;
 mod hosts;
 mod images;
+mod import;
 mod inside;
 mod migration;
 mod parse;
@@ -41,6 +42,9 @@ pub use socket::{SocketError, bind};
 
 /// More than any document; archives are streamed and have no limit here.
 const MOST_BODY_BYTES: usize = 1 << 20;
+
+/// A list of hosts to be imported, of the most that a list may name.
+const MOST_LIST_BYTES: usize = 128 << 20;
 
 /// A component, with its binding before it.
 const MOST_COMPONENT_BYTES: usize = 65 << 20;
@@ -99,6 +103,7 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/hosts/{host}/events", get(events::timeline))
         .route("/hosts/{host}/explain", get(status::explain))
         .route("/hosts/{host}/plan", get(status::plan))
+        .route("/import/hosts", post(import::run).layer(DefaultBodyLimit::max(MOST_LIST_BYTES)))
         .route("/migration/hosts", post(migration::take))
         .route("/images", get(images::list))
         .route("/images/{name}", get(images::show).put(images::import).delete(images::remove))
