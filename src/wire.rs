@@ -274,7 +274,8 @@ pub struct ManifestView {
     pub total_bytes: u64,
 }
 
-/// How an image is to be imported; the archive is the body of the request.
+/// How an image is to be imported. The body of the request is what KIWI built or, with `kernel`, the bytes of the kernel
+/// and behind them those of the initrd.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImportQuery {
@@ -284,6 +285,24 @@ pub struct ImportQuery {
     /// Kernel arguments behind those of the archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub append: Option<String>,
+    /// The kernel's file name, for what KIWI did not build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Bytes of the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_bytes: Option<u64>,
+    /// The initrd's file name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<String>,
+    /// Bytes of the initrd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd_bytes: Option<u64>,
+    /// What kernel and initrd do to disks: `nothing`, `disk` or `wipe`; has to be said, as nobody can see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writes: Option<String>,
+    /// Whether machines in this state may report their MACs and metadata.
+    #[serde(skip_serializing_if = "is_false")]
+    pub inventory: bool,
     /// Whether an image of that name may be replaced.
     #[serde(skip_serializing_if = "is_false")]
     pub replace: bool,

@@ -15,6 +15,7 @@ mod doctor;
 mod error;
 mod host;
 mod image;
+mod image_import;
 mod migrate;
 mod plugin;
 #[cfg(test)]

@@ -136,7 +136,7 @@ fn read_tar<E: From<ArchiveError>>(
             None => {
                 let size_bytes = entry.size();
                 bound.allowance_bytes.set(size_bytes);
-                let mut bytes = Failing { inner: entry.by_ref(), read_bytes: 0, error: None };
+                let mut bytes = Failing::new(entry.by_ref());
                 let taken = take(name, Member::File(size_bytes, &mut bytes));
                 // The archive's own trouble explains a taker's, who only sees that reading failed.
                 if let Some(error) = bytes.error {
@@ -254,10 +254,16 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 /// Remembers the error that the taker of a member met.
-struct Failing<R> {
+pub(super) struct Failing<R> {
     inner: R,
-    read_bytes: u64,
-    error: Option<io::Error>,
+    pub(super) read_bytes: u64,
+    pub(super) error: Option<io::Error>,
+}
+
+impl<R> Failing<R> {
+    pub(super) fn new(inner: R) -> Self {
+        Self { inner, read_bytes: 0, error: None }
+    }
 }
 
 impl<R: Read> Read for Failing<R> {

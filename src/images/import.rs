@@ -1,4 +1,4 @@
-//! Brings KIWI install archives into the images folder.
+//! Brings images into the images folder: KIWI's install archives, and plain kernels with an initrd.
 //!
 //! Invariant: what is visible under an image's name is whole. An import is stored in a hidden folder, checked, synced,
 //! and then published by one rename; whatever interrupts it leaves at most a hidden folder, which the next start or
@@ -19,6 +19,7 @@ use super::kiwi::{Algorithm, Checksum, KiwiError, Layout, checksum_algorithm, is
 use super::manifest::{FileRecord, Kind, Manifest, ManifestError, is_own_word};
 use super::names::{FileName, KernelArgs, Sha256Sum};
 use super::payload::{PayloadError, RawCheck, RawSums};
+use super::plain::{self, Plain};
 use super::publish::{PREFIX, publish, sweep};
 use crate::domain::{DevicePolicy, StateName, Writes};
 
@@ -27,12 +28,25 @@ use crate::domain::{DevicePolicy, StateName, Writes};
 pub struct ImportRequest {
     /// The state that will boot the image.
     pub name: StateName,
-    /// Which disk it will write; a KIWI image always writes one.
+    /// What is on its way.
+    pub contents: Contents,
+    /// Which disk it will write; needed by what writes one, as KIWI's install archives do.
     pub device: Option<DevicePolicy>,
     /// Kernel arguments behind those of the archive.
     pub append: KernelArgs,
+    /// Whether machines in this state may report what they found out about themselves.
+    pub inventory: bool,
     /// Whether an image of this name may be replaced.
     pub replace: bool,
+}
+
+/// What an image is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contents {
+    /// What KIWI built; the bytes say what it is.
+    Built,
+    /// A kernel, and mostly an initrd.
+    Plain(Plain),
 }
 
 /// An image that was imported and is offered from now on.
@@ -54,6 +68,28 @@ pub enum ImportError {
     /// The operator did not say which disk.
     #[error("this image writes a disk, so say which: {choices}", choices = DevicePolicy::CHOICES)]
     NoDevice,
+    /// The operator named a disk for an image that writes none.
+    #[error("this image writes no disk, so it takes no device: leave --device out")]
+    NeedlessDevice,
+    /// Kernel and initrd would be one file.
+    #[error("kernel and initrd are both called {0}: rename one")]
+    OneName(FileName),
+    /// A file without a byte.
+    #[error("{0} is empty")]
+    Empty(FileName),
+    /// A file that came in another length than was announced.
+    #[error("{file} ended after {found_bytes} of {expected_bytes} bytes: import it again")]
+    WrongLength {
+        /// The file.
+        file: FileName,
+        /// The bytes that came.
+        found_bytes: u64,
+        /// The bytes that were announced.
+        expected_bytes: u64,
+    },
+    /// There was something behind the last file.
+    #[error("more bytes came than were announced: import it again")]
+    TooMuch,
     /// `new` and `finished` name no image.
     #[error("no image can be called {0}: that state is built in")]
     BuiltIn(StateName),
@@ -129,7 +165,8 @@ const RAW_LIMIT_BYTES: u64 = 1 << 40;
 /// Checksums and command lines are shorter.
 const LONGEST_TEXT_BYTES: u64 = 64 << 10;
 
-/// Imports a KIWI install archive (plain tar, or tar in xz) from `source` into the folder `images`.
+/// Imports an image from `source` into the folder `images`: a KIWI install archive (plain tar, or tar in xz), or the files
+/// of [`Contents::Plain`], one behind the other.
 ///
 /// Blocks until the image is published; `progress` hears how many bytes of the source were read. An error of the source
 /// ends the import.
@@ -139,12 +176,16 @@ pub fn import(
     source: impl Read,
     progress: impl FnMut(u64),
 ) -> Result<Imported, ImportError> {
-    let device = request.device.clone().ok_or(ImportError::NoDevice)?;
     if request.name.is_built_in() {
         return Err(ImportError::BuiltIn(request.name.clone()));
     }
     if let Some(word) = request.append.words().find(|word| is_own_word(word)) {
         return Err(ImportError::OwnWord(word.to_owned()));
+    }
+    match &request.contents {
+        Contents::Built if request.device.is_none() => return Err(ImportError::NoDevice),
+        Contents::Built => {}
+        Contents::Plain(plain) => plain::check(plain, request.device.as_ref())?,
     }
     let _lock = lock(images)?;
     sweep(images)?;
@@ -153,14 +194,39 @@ pub fn import(
         return Err(ImportError::Exists(request.name.clone()));
     }
     let staging = tempfile::Builder::new().prefix(PREFIX).tempdir_in(images)?;
-    let mut incoming = Incoming::new(staging.path());
-    read_members(source, progress, |name, member| incoming.take(name, member))?;
-    let (mut manifest, dropped_args) = incoming.finish()?;
-    manifest.device = Some(device);
+    let (mut manifest, dropped_args) = match &request.contents {
+        Contents::Built => {
+            let mut incoming = Incoming::new(staging.path());
+            read_members(source, progress, |name, member| incoming.take(name, member))?;
+            incoming.finish()?
+        }
+        Contents::Plain(plain) => {
+            let source = Counted { inner: source, read_bytes: 0, progress };
+            (plain::store(Incoming::plain(staging.path()), plain, source)?, Vec::new())
+        }
+    };
+    manifest.device.clone_from(&request.device);
+    manifest.inventory = request.inventory;
     manifest.append = manifest.append.and(&request.append);
     store_manifest(&staging, &manifest)?;
     let kept_templates = publish(images, &request.name, staging)?;
     Ok(Imported { manifest, dropped_args, kept_templates, replaced: exists })
+}
+
+/// Tells how many bytes were read.
+struct Counted<R, P> {
+    inner: R,
+    read_bytes: u64,
+    progress: P,
+}
+
+impl<R: Read, P: FnMut(u64)> Read for Counted<R, P> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.read_bytes += read as u64;
+        (self.progress)(self.read_bytes);
+        Ok(read)
+    }
 }
 
 /// Locks the images folder against other imports and removals, and makes it if it is missing.

@@ -13,8 +13,10 @@ const RAW: &[u8] = &[7; 100_000];
 fn request() -> ImportRequest {
     ImportRequest {
         name: "image1".parse().unwrap(),
+        contents: Contents::Built,
         device: Some(DevicePolicy::First),
         append: KernelArgs::default(),
+        inventory: false,
         replace: false,
     }
 }
