@@ -254,7 +254,7 @@ pub struct ImageView {
 /// What an image's manifest says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestView {
-    /// `kiwi` or `linux`.
+    /// `kiwi`, `linux` or `live`.
     pub kind: String,
     /// What booting it does to disks: `nothing`, `disk` or `wipe`.
     pub writes: String,
@@ -285,6 +285,9 @@ pub struct ImportQuery {
     /// Kernel arguments behind those of the archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub append: Option<String>,
+    /// The file name of what KIWI built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
     /// The kernel's file name, for what KIWI did not build.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,

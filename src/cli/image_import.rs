@@ -2,7 +2,7 @@
 //!
 //! Invariant: what can be refused is refused before a byte is sent, and the server asks for everything again.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -29,7 +29,7 @@ const PIECE_BYTES: usize = 256 * 1024;
 pub(crate) struct Import {
     /// The image's name, which is the state that boots it
     name: String,
-    /// What KIWI built: NAME.install.tar or NAME.install.tar.xz
+    /// What KIWI built: NAME.install.tar, NAME.install.tar.xz, or the NAME.iso of a live system
     #[arg(required_unless_present = "kernel", conflicts_with = "kernel")]
     file: Option<PathBuf>,
     /// A kernel, for an image that KIWI did not build
@@ -106,9 +106,15 @@ impl Import {
             }
             let file = self.file.ok_or_else(|| CliError::usage("name the file that KIWI built"))?;
             let piece = piece(&file)?;
-            if query.device.is_none() {
-                return Err(CliError::usage(NO_DEVICE));
+            match (Built::of(&file)?, &query.device) {
+                (Built::Iso, Some(_)) => return Err(CliError::usage("a live ISO writes no disk: leave --device out")),
+                (Built::Archive, None) => return Err(CliError::usage(NO_DEVICE)),
+                (Built::Other, None) => return Err(CliError::usage(format!("{}: {NOT_BUILT}", file.display()))),
+                // The server looks closer.
+                (Built::Iso, None) | (Built::Archive | Built::Other, Some(_)) => {}
             }
+            // Only a name that machines can fetch is worth keeping.
+            query.file = name_of(&file).ok();
             return Ok((query, vec![piece]));
         };
         let writes = self.writes.ok_or_else(|| CliError::usage(NO_WRITES))?;
@@ -128,6 +134,31 @@ impl Import {
     }
 }
 
+/// What KIWI built, by its first bytes; so that nothing large is sent in vain.
+enum Built {
+    Archive,
+    Iso,
+    Other,
+}
+
+impl Built {
+    fn of(path: &Path) -> Result<Self> {
+        // The first volume descriptor of an ISO is its sector 16.
+        const ISO_MAGIC_AT: usize = 16 * 2048 + 1;
+        let mut beginning = Vec::new();
+        let read = std::fs::File::open(path).and_then(|file| file.take(40 << 10).read_to_end(&mut beginning));
+        read.map_err(|error| CliError::failed(format!("{}: {error}", path.display())))?;
+        let has = |at: usize, magic: &[u8]| beginning.get(at..at + magic.len()) == Some(magic);
+        Ok(match (has(0, b"\xFD7zXZ\0") || has(257, b"ustar"), has(ISO_MAGIC_AT, b"CD001")) {
+            (true, _) => Self::Archive,
+            (false, true) => Self::Iso,
+            (false, false) => Self::Other,
+        })
+    }
+}
+
+const NOT_BUILT: &str =
+    "nothing that KIWI built for the network: neither an install archive (tar, or tar in xz) nor a live ISO";
 const NO_DEVICE: &str =
     "this image writes a disk, so say which: --device /dev/disk/by-id/…, another /dev/…, smallest, or first (by name)";
 const NO_WRITES: &str =
@@ -252,7 +283,13 @@ mod tests {
         let (kernel, odd) = (kernel.to_str().unwrap(), odd.to_str().unwrap());
         std::fs::write(kernel, "kernel").unwrap();
         std::fs::write(odd, "kernel").unwrap();
-        assert_eq!(refused(&[kernel]), NO_DEVICE);
+        assert!(refused(&[kernel]).contains(NOT_BUILT));
+        let (tar, iso) = (folder.path().join("a.install.tar"), folder.path().join("a.iso"));
+        std::fs::write(&tar, [&[0; 257][..], b"ustar"].concat()).unwrap();
+        std::fs::write(&iso, [&[0; 32_769][..], b"CD001"].concat()).unwrap();
+        assert_eq!(refused(&[tar.to_str().unwrap()]), NO_DEVICE);
+        assert!(refused(&[iso.to_str().unwrap(), "--device", "first"]).contains("leave --device out"));
+        assert_eq!(prepared(&[iso.to_str().unwrap()]).unwrap().0.file.as_deref(), Some("a.iso"));
         assert_eq!(refused(&["--kernel", kernel]), NO_WRITES);
         assert_eq!(refused(&["--kernel", kernel, "--writes", "wipe"]), NO_DEVICE);
         let words = ["--kernel", kernel, "--writes", "nothing", "--device", "first"];

@@ -1,4 +1,4 @@
-//! Brings images into the images folder: KIWI's install archives, and plain kernels with an initrd.
+//! Brings images into the images folder: KIWI's install archives and live ISOs, and plain kernels with an initrd.
 //!
 //! Invariant: what is visible under an image's name is whole. An import is stored in a hidden folder, checked, synced,
 //! and then published by one rename; whatever interrupts it leaves at most a hidden folder, which the next start or
@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Cursor, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -14,8 +14,10 @@ use rustix::fs::{FlockOperation, flock, statvfs};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::archive::{ArchiveError, Member, read_members};
+use super::archive::{ArchiveError, HEADER_BYTES, Member, is_archive, read_members};
+use super::iso::{BEGINNING_BYTES, is_iso};
 use super::kiwi::{Algorithm, Checksum, KiwiError, Layout, checksum_algorithm, is_payload, parse_append, stem};
+use super::live::{self, LiveError};
 use super::manifest::{FileRecord, Kind, Manifest, ManifestError, is_own_word};
 use super::names::{FileName, KernelArgs, Sha256Sum};
 use super::payload::{PayloadError, RawCheck, RawSums};
@@ -43,8 +45,11 @@ pub struct ImportRequest {
 /// What an image is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Contents {
-    /// What KIWI built; the bytes say what it is.
-    Built,
+    /// What KIWI built: an install archive or a live ISO, which the bytes say.
+    Built {
+        /// The name that an ISO keeps; another one, if machines could not fetch it by this.
+        file: Option<FileName>,
+    },
     /// A kernel, and mostly an initrd.
     Plain(Plain),
 }
@@ -111,6 +116,9 @@ pub enum ImportError {
     /// The archive is none that could be deployed.
     #[error(transparent)]
     Kiwi(#[from] KiwiError),
+    /// The ISO is none that could be booted.
+    #[error(transparent)]
+    Live(#[from] LiveError),
     /// The payload is not whole.
     #[error(transparent)]
     Payload(#[from] PayloadError),
@@ -165,8 +173,8 @@ const RAW_LIMIT_BYTES: u64 = 1 << 40;
 /// Checksums and command lines are shorter.
 const LONGEST_TEXT_BYTES: u64 = 64 << 10;
 
-/// Imports an image from `source` into the folder `images`: a KIWI install archive (plain tar, or tar in xz), or the files
-/// of [`Contents::Plain`], one behind the other.
+/// Imports an image from `source` into the folder `images`: a KIWI install archive (plain tar, or tar in xz), a KIWI live
+/// ISO, or the files of [`Contents::Plain`], one behind the other.
 ///
 /// Blocks until the image is published; `progress` hears how many bytes of the source were read. An error of the source
 /// ends the import.
@@ -182,10 +190,8 @@ pub fn import(
     if let Some(word) = request.append.words().find(|word| is_own_word(word)) {
         return Err(ImportError::OwnWord(word.to_owned()));
     }
-    match &request.contents {
-        Contents::Built if request.device.is_none() => return Err(ImportError::NoDevice),
-        Contents::Built => {}
-        Contents::Plain(plain) => plain::check(plain, request.device.as_ref())?,
+    if let Contents::Plain(plain) = &request.contents {
+        plain::check(plain, request.device.as_ref())?;
     }
     let _lock = lock(images)?;
     sweep(images)?;
@@ -195,10 +201,8 @@ pub fn import(
     }
     let staging = tempfile::Builder::new().prefix(PREFIX).tempdir_in(images)?;
     let (mut manifest, dropped_args) = match &request.contents {
-        Contents::Built => {
-            let mut incoming = Incoming::new(staging.path());
-            read_members(source, progress, |name, member| incoming.take(name, member))?;
-            incoming.finish()?
+        Contents::Built { file } => {
+            store_built(staging.path(), file.clone(), request.device.as_ref(), source, progress)?
         }
         Contents::Plain(plain) => {
             let source = Counted { inner: source, read_bytes: 0, progress };
@@ -211,6 +215,37 @@ pub fn import(
     store_manifest(&staging, &manifest)?;
     let kept_templates = publish(images, &request.name, staging)?;
     Ok(Imported { manifest, dropped_args, kept_templates, replaced: exists })
+}
+
+/// Stores what KIWI built, and returns what was dropped of its kernel arguments, too.
+fn store_built(
+    folder: &Path,
+    file: Option<FileName>,
+    device: Option<&DevicePolicy>,
+    mut source: impl Read,
+    progress: impl FnMut(u64),
+) -> Result<(Manifest, Vec<String>), ImportError> {
+    let mut beginning = Vec::new();
+    (&mut source).take(HEADER_BYTES).read_to_end(&mut beginning).map_err(ArchiveError::Source)?;
+    let of_archive = is_archive(&beginning);
+    if !of_archive {
+        (&mut source).take(BEGINNING_BYTES - HEADER_BYTES).read_to_end(&mut beginning).map_err(ArchiveError::Source)?;
+    }
+    let source = Cursor::new(&beginning).chain(source);
+    match (!of_archive && is_iso(&beginning), device) {
+        (true, Some(_)) => Err(ImportError::NeedlessDevice),
+        (true, None) => {
+            let source = Counted { inner: source, read_bytes: 0, progress };
+            Ok((live::store(Incoming::plain(folder), folder, file, source)?, Vec::new()))
+        }
+        (false, None) if of_archive => Err(ImportError::NoDevice),
+        (false, None) => Err(ArchiveError::NotAnArchive.into()),
+        (false, Some(_)) => {
+            let mut incoming = Incoming::new(folder);
+            read_members(source, progress, |name, member| incoming.take(name, member))?;
+            incoming.finish()
+        }
+    }
 }
 
 /// Tells how many bytes were read.
@@ -301,6 +336,7 @@ impl<'a> Incoming<'a> {
         };
         let mut file = File::create_new(self.folder.join(name.as_str()))?;
         let mut sum = Sha256::new();
+        let mut stored_bytes = 0;
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let read = bytes.read(&mut buffer)?;
@@ -310,6 +346,7 @@ impl<'a> Incoming<'a> {
             }
             sum.update(part);
             file.write_all(part)?;
+            stored_bytes += part.len() as u64;
         }
         let mut raw_size_bytes = None;
         if let Some(check) = check {
@@ -319,7 +356,7 @@ impl<'a> Incoming<'a> {
         }
         file.sync_all()?;
         let sha256 = Sha256Sum::from(<[u8; 32]>::from(sum.finalize()));
-        Ok(FileRecord { name: name.clone(), size_bytes, sha256, raw_size_bytes })
+        Ok(FileRecord { name: name.clone(), size_bytes: stored_bytes, sha256, raw_size_bytes })
     }
 
     /// Starts checking the payload against its checksums; if they come later in the archive, against any that may come.
@@ -335,12 +372,17 @@ impl<'a> Incoming<'a> {
     }
 
     fn check_space(&self, file: &FileName, size_bytes: u64) -> Result<(), ImportError> {
-        let disk = statvfs(self.folder).map_err(io::Error::from)?;
-        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(RESERVE_BYTES);
+        let free_bytes = self.free_bytes()?;
         if size_bytes > free_bytes {
             return Err(ImportError::NoSpace { file: file.clone(), size_bytes, free_bytes });
         }
         Ok(())
+    }
+
+    /// What may be stored on the disk, besides a reserve.
+    pub(super) fn free_bytes(&self) -> io::Result<u64> {
+        let disk = statvfs(self.folder)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(RESERVE_BYTES))
     }
 
     fn read_text(&self, name: &FileName) -> io::Result<Vec<u8>> {

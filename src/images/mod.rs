@@ -11,7 +11,9 @@ mod conditional;
 mod coverage;
 mod folder;
 mod import;
+mod iso;
 mod kiwi;
+mod live;
 mod manifest;
 mod names;
 mod payload;
@@ -20,6 +22,8 @@ mod publish;
 mod serve;
 #[cfg(test)]
 mod test_archive;
+#[cfg(test)]
+mod test_iso;
 
 pub use archive::ArchiveError;
 pub use body::{Delivery, FileBody};
@@ -27,7 +31,9 @@ pub use catalogue::{Catalogue, Image, NotOffered, Payload};
 pub use coverage::Coverage;
 pub use folder::{FolderKind, FolderRequest, import_folder};
 pub use import::{Contents, ImportError, ImportRequest, Imported, import};
+pub use iso::IsoError;
 pub use kiwi::{Algorithm, KiwiError};
+pub use live::LiveError;
 pub use manifest::{FileRecord, Kind, LocalBoot, Manifest, ManifestError};
 pub use names::{FileName, FileNameError, KernelArgs, KernelArgsError, Sha256Sum, Sha256SumError};
 pub use payload::PayloadError;

@@ -176,6 +176,7 @@ fn import(error: &ImportError) -> (StatusCode, &'static str) {
         ImportError::Io(_) | ImportError::Manifest(_) => (StatusCode::INTERNAL_SERVER_ERROR, "images_failed"),
         ImportError::Archive(_)
         | ImportError::Kiwi(_)
+        | ImportError::Live(_)
         | ImportError::Payload(_)
         | ImportError::WrongSum(_)
         | ImportError::WrongRawSize { .. }

@@ -120,7 +120,8 @@ fn contents(query: ImportQuery) -> Result<Contents, Refusal> {
     match (kernel, query.writes) {
         (Some(kernel), Some(writes)) => Ok(Contents::Plain(Plain { kernel, initrd, writes: writes_of(&writes)? })),
         (Some(_), None) => Err(bad("say what kernel and initrd do to disks: writes is nothing, disk or wipe")),
-        (None, None) if initrd.is_none() => Ok(Contents::Built),
+        // A name that no machine could ask for is not worth a refusal, as the bytes say what they are.
+        (None, None) if initrd.is_none() => Ok(Contents::Built { file: query.file.and_then(|name| name.parse().ok()) }),
         (None, _) => Err(bad("initrd and writes go with a kernel")),
     }
 }
