@@ -324,6 +324,36 @@ pub struct ImportedView {
     pub replaced: bool,
 }
 
+/// A line of a verification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifyLine {
+    /// How far it is.
+    Progress {
+        /// Bytes that were read.
+        read_bytes: u64,
+        /// Bytes of the whole image.
+        total_bytes: u64,
+    },
+    /// How it ended; the last line.
+    Done(VerifiedView),
+}
+
+/// An image that was read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedView {
+    /// The image.
+    pub name: String,
+    /// Files that were read.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those of them that no sum was recorded of.
+    pub unrecorded: Vec<String>,
+    /// Why it is not whole; absent when it is.
+    pub problem: Option<String>,
+}
+
 /// The server itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusView {

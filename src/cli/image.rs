@@ -1,5 +1,7 @@
 //! `kiwispray image …`
 
+use std::borrow::Cow;
+
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -7,6 +9,7 @@ use super::Context;
 use super::client::{segment, with_query};
 use super::error::Result;
 use super::image_import::Import;
+use super::image_verify::Verify;
 use super::screen::{Format, Screen, Verbosity};
 use super::table::{facts, images};
 use super::words::{harmless, size};
@@ -24,6 +27,8 @@ pub(crate) enum ImageCommand {
         /// The image
         name: String,
     },
+    /// Read stored images again and compare them with what was imported
+    Verify(Verify),
     /// Remove an image
     Remove(Remove),
 }
@@ -64,6 +69,7 @@ impl ImageCommand {
                     Format::Text => screen.line(&shown(&image)),
                 }
             }
+            Self::Verify(verify) => verify.run(context).await,
             Self::Remove(remove) => remove.run(context).await,
         }
     }
@@ -88,7 +94,7 @@ pub(super) fn path(name: &str) -> String {
 }
 
 /// A bar for so many bytes of something that takes long.
-pub(super) fn bar(doing: &'static str, bytes: u64, screen: &Screen) -> ProgressBar {
+pub(super) fn bar(doing: impl Into<Cow<'static, str>>, bytes: u64, screen: &Screen) -> ProgressBar {
     let is_wanted = screen.verbosity >= Verbosity::Normal;
     let target = if is_wanted { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(bytes), target);

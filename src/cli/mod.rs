@@ -16,6 +16,7 @@ mod error;
 mod host;
 mod image;
 mod image_import;
+mod image_verify;
 mod migrate;
 mod plugin;
 #[cfg(test)]
@@ -81,7 +82,7 @@ enum Command {
     /// Show and change hosts
     #[command(subcommand)]
     Host(host::HostCommand),
-    /// Show, import and remove images
+    /// Show, import, verify and remove images
     #[command(subcommand)]
     Image(image::ImageCommand),
     /// Make, test, install and operate plugins
@@ -221,6 +222,7 @@ mod tests {
             &["image", "import"],
             &["image", "list"],
             &["image", "show"],
+            &["image", "verify"],
             &["image", "remove"],
             &["plugin"],
             &["plugin", "new"],

@@ -169,9 +169,9 @@ impl From<io::Error> for ImportError {
 /// Stays free, as the store of the server may lie on the same disk.
 const RESERVE_BYTES: u64 = 128 << 20;
 /// More than any disk image: what decompresses to more is a bomb.
-const RAW_LIMIT_BYTES: u64 = 1 << 40;
+pub(super) const RAW_LIMIT_BYTES: u64 = 1 << 40;
 /// Checksums and command lines are shorter.
-const LONGEST_TEXT_BYTES: u64 = 64 << 10;
+pub(super) const LONGEST_TEXT_BYTES: u64 = 64 << 10;
 
 /// Imports an image from `source` into the folder `images`: a KIWI install archive (plain tar, or tar in xz), a KIWI live
 /// ISO, or the files of [`Contents::Plain`], one behind the other.

@@ -24,6 +24,7 @@ mod serve;
 mod test_archive;
 #[cfg(test)]
 mod test_iso;
+mod verify;
 
 pub use archive::ArchiveError;
 pub use body::{Delivery, FileBody};
@@ -40,3 +41,4 @@ pub use payload::PayloadError;
 pub use plain::{Part, Plain};
 pub use publish::{clean, remove};
 pub use serve::{ImageFiles, OpenedFile, Refused, refusal, respond};
+pub use verify::{NotWhole, Verified, verify};
