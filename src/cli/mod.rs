@@ -16,6 +16,8 @@ mod error;
 mod freeze;
 mod host;
 mod image;
+mod image_import;
+mod image_verify;
 mod migrate;
 mod plugin;
 #[cfg(test)]
@@ -86,7 +88,7 @@ enum Command {
     /// Show and change hosts
     #[command(subcommand)]
     Host(host::HostCommand),
-    /// Show, import and remove images
+    /// Show, import, verify and remove images
     #[command(subcommand)]
     Image(image::ImageCommand),
     /// Make, test, install and operate plugins
@@ -234,6 +236,7 @@ mod tests {
             &["image", "import"],
             &["image", "list"],
             &["image", "show"],
+            &["image", "verify"],
             &["image", "remove"],
             &["plugin"],
             &["plugin", "new"],

@@ -174,7 +174,11 @@ fn not_offered(error: &NotOffered) -> (StatusCode, &'static str) {
 fn import(error: &ImportError) -> (StatusCode, &'static str) {
     match error {
         ImportError::NoDevice => (StatusCode::BAD_REQUEST, "device_needed"),
-        ImportError::BuiltIn(_) | ImportError::OwnWord(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+        ImportError::BuiltIn(_)
+        | ImportError::OwnWord(_)
+        | ImportError::NeedlessDevice
+        | ImportError::OneName(_)
+        | ImportError::Empty(_) => (StatusCode::BAD_REQUEST, "bad_request"),
         ImportError::Exists(_) => (StatusCode::CONFLICT, "image_exists"),
         ImportError::Missing(_) => (StatusCode::NOT_FOUND, "image_not_found"),
         ImportError::Busy => (StatusCode::CONFLICT, "images_busy"),
@@ -182,10 +186,13 @@ fn import(error: &ImportError) -> (StatusCode, &'static str) {
         ImportError::Io(_) | ImportError::Manifest(_) => (StatusCode::INTERNAL_SERVER_ERROR, "images_failed"),
         ImportError::Archive(_)
         | ImportError::Kiwi(_)
+        | ImportError::Live(_)
         | ImportError::Payload(_)
         | ImportError::WrongSum(_)
         | ImportError::WrongRawSize { .. }
         | ImportError::DanglingLink(..)
+        | ImportError::WrongLength { .. }
+        | ImportError::TooMuch
         | ImportError::BadManifest(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_archive"),
     }
 }

@@ -20,6 +20,7 @@ mod rehearsal;
 mod server;
 mod socket;
 mod status;
+mod verification;
 mod view;
 
 use std::path::PathBuf;
@@ -107,6 +108,7 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/migration/hosts", post(migration::take))
         .route("/images", get(images::list))
         .route("/images/{name}", get(images::show).put(images::import).delete(images::remove))
+        .route("/images/{name}/verify", get(verification::verify))
         .route("/plugins", get(plugins::list))
         .route("/plugins/reload", post(plugins::reload_all))
         .route("/plugins/{name}", get(plugins::show).put(plugins::install).delete(plugins::remove).layer(component()))
