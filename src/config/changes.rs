@@ -22,7 +22,7 @@ pub struct Change {
 /// A key, whether a running server takes it over, and its value as a person would write it.
 type Setting = (&'static str, bool, fn(&Config) -> String);
 
-const SETTINGS: [Setting; 24] = [
+const SETTINGS: [Setting; 25] = [
     ("data_dir", false, |config| config.data_dir.display().to_string()),
     ("images_dir", false, |config| config.images_dir.display().to_string()),
     ("templates_dir", false, |config| config.templates_dir.display().to_string()),
@@ -41,6 +41,7 @@ const SETTINGS: [Setting; 24] = [
     ("boot.header_timeout_s", false, |config| config.boot.header_timeout.as_secs().to_string()),
     ("boot.idle_timeout_s", false, |config| config.boot.idle_timeout.as_secs().to_string()),
     ("boot.local", true, |config| format!("{:?}", config.boot.local).to_lowercase()),
+    ("boot.drain_s", false, |config| config.boot.drain.as_secs().to_string()),
     ("identity.ignore", true, |config| config.identity_ignore.join(", ")),
     ("limits.new_hosts_per_minute", true, |config| config.limits.new_hosts_per_minute.unwrap_or(0).to_string()),
     ("store.cache_mb", false, |config| config.store.cache_mb.to_string()),
@@ -68,6 +69,7 @@ impl Config {
         let boot = super::BootConfig {
             header_timeout: self.boot.header_timeout,
             idle_timeout: self.boot.idle_timeout,
+            drain: self.boot.drain,
             ..other.boot.clone()
         };
         Config {
@@ -130,6 +132,7 @@ mod tests {
         header_timeout_s = 11
         idle_timeout_s = 61
         local = "sanboot"
+        drain_s = 99
         [identity]
         ignore = ["x"]
         [limits]

@@ -19,7 +19,7 @@ const SUGGESTION_LIKENESS: f64 = 0.8;
 const PATH_KEYS: [&str; 5] = ["data_dir", "images_dir", "templates_dir", "plugins_dir", "ipxe_dir"];
 
 /// Every key and section, for suggestions. A test holds it against [`Raw`].
-pub(super) const KEYS: [&str; 31] = [
+pub(super) const KEYS: [&str; 32] = [
     "data_dir",
     "images_dir",
     "templates_dir",
@@ -36,6 +36,7 @@ pub(super) const KEYS: [&str; 31] = [
     "boot.header_timeout_s",
     "boot.idle_timeout_s",
     "boot.local",
+    "boot.drain_s",
     "identity.ignore",
     "limits.new_hosts_per_minute",
     "store.cache_mb",
@@ -86,6 +87,7 @@ pub(super) struct RawBoot {
     pub(super) header_timeout_s: Option<u64>,
     pub(super) idle_timeout_s: Option<u64>,
     pub(super) local: Option<crate::images::LocalBoot>,
+    pub(super) drain_s: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -13,6 +13,7 @@ mod files;
 mod finished;
 #[cfg(test)]
 mod fixtures;
+mod handover;
 mod hosts;
 mod images;
 mod notes;
@@ -28,7 +29,7 @@ mod roster;
 mod schedule;
 mod transition;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -45,6 +46,7 @@ pub use catalog::Shelf;
 pub use clock::{Clock, SystemClock};
 pub use explain::{Decision, Explanation};
 pub use files::{BootFile, FileRefused, PostInstallRefused, Wanted};
+pub use handover::{Carried, Heir};
 pub use hosts::{
     Act, Acted, Condition, ConditionError, Erased, HostsError, Newcomer, Preview, Selection, Selector, SelectorError,
     Taken, Terms, sentence,
@@ -108,6 +110,8 @@ pub struct Service {
     outbox: Outbox,
     schedule: Schedule,
     spaces: Spaces,
+    /// Set when the store is another process's.
+    heir: OnceLock<Arc<dyn Heir>>,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -134,6 +138,7 @@ impl Service {
             outbox: Outbox::default(),
             schedule: Schedule::default(),
             spaces: Spaces::default(),
+            heir: OnceLock::new(),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,

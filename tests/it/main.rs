@@ -25,6 +25,7 @@ mod operators;
 mod people;
 mod plane;
 mod plugins;
+mod restart;
 mod start;
 mod text;
 mod walkthrough;
