@@ -181,6 +181,31 @@ fn a_machine_that_waits_or_says_nothing_does_not_keep_a_server_from_ending() {
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
 }
 
+#[test]
+fn under_systemd_the_main_process_ends_at_once_and_a_transfer_streams_on() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut server = Server::start_kept(Site::new().kiwi("image1"), &socket);
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    server.deploy("image1", ID);
+    let boot = machine.boots(&server);
+    let download = installing(&server, &boot);
+    let begin = Instant::now();
+    assert_eq!(server.restart_kept(&socket).code(), Some(0), "{}", server.log());
+    // Whoever asked meanwhile waited in the socket's queue.
+    assert_eq!(Machine::new(2).boot(&server).outcome, "hold");
+    println!("restarted in {:?}", begin.elapsed());
+    assert_eq!(sum(&download.rest()), payload_sum(&server));
+    machine.holds(&server, UNREPORTED);
+    server.hang_up();
+    let begin = Instant::now();
+    while !server.log().contains("configuration and plugins reloaded") {
+        assert!(begin.elapsed().as_secs() < 30, "{}", server.log());
+        sleep(Duration::from_millis(20));
+    }
+    assert_eq!(server.terminate().code(), Some(0));
+}
+
 fn ordered_with(config: &str) -> (Server, Machine, Boot) {
     let server = Site::new().config(config).kiwi("image1").serve();
     let machine = Machine::new(1);

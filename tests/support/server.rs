@@ -21,6 +21,8 @@ pub(crate) struct Server {
     /// Where it was told to listen; 0: anywhere.
     port: u16,
     child: Child,
+    /// Whether the process is a keeper, whose death would leave the server alone.
+    is_kept: bool,
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<String>>,
 }
@@ -63,6 +65,15 @@ fn serve_command_on(site: &Site, socket: &TcpListener) -> Command {
     command
 }
 
+fn kept_command(site: &Site, socket: &TcpListener) -> Command {
+    let serve = serve_command_on(site, socket);
+    let mut command = command_of(site, "sh");
+    // The shell and its script, then what it starts.
+    command.args(serve.get_args().take(2)).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/dist/systemd/keep"));
+    command.args(serve.get_args().skip(2)).stdin(OwnedFd::from(socket.try_clone().unwrap()));
+    command
+}
+
 impl Server {
     pub(crate) fn start(site: Site) -> Self {
         Self::start_at(site, 0)
@@ -72,7 +83,7 @@ impl Server {
     pub(crate) fn start_at(site: Site, port: u16) -> Self {
         let log = Arc::new(Mutex::new(String::new()));
         let (child, address) = spawn(serve_command_at(&site, port), &log);
-        Self { site, port, child, address, log }
+        Self { site, port, child, is_kept: false, address, log }
     }
 
     /// A client at 127.0.0.1.
@@ -175,7 +186,7 @@ impl Server {
     pub(crate) fn start_on(site: Site, socket: &TcpListener) -> Self {
         let log = Arc::new(Mutex::new(String::new()));
         let (child, address) = spawn(serve_command_on(&site, socket), &log);
-        Self { site, port: 0, child, address, log }
+        Self { site, port: 0, child, is_kept: false, address, log }
     }
 
     /// Asks the server to stop, and starts the next one over the same data before the old one has ended.
@@ -189,6 +200,20 @@ impl Server {
     pub(crate) fn hand_over_on(&mut self, socket: &TcpListener) -> Leaving {
         let command = serve_command_on(&self.site, socket);
         self.hand_over_to(command)
+    }
+
+    /// Starts it as systemd does: `dist/systemd/keep` is the process that signals reach and whose end is waited for.
+    pub(crate) fn start_kept(site: Site, socket: &TcpListener) -> Self {
+        let log = Arc::new(Mutex::new(String::new()));
+        let (child, address) = spawn(kept_command(&site, socket), &log);
+        Self { site, port: 0, child, is_kept: true, address, log }
+    }
+
+    /// Restarts it as systemd does: the next one is started when the main process has ended.
+    pub(crate) fn restart_kept(&mut self, socket: &TcpListener) -> ExitStatus {
+        let status = self.terminate();
+        (self.child, self.address) = spawn(kept_command(&self.site, socket), &self.log);
+        status
     }
 
     fn hand_over_to(&mut self, command: Command) -> Leaving {
@@ -216,7 +241,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        if self.is_kept && self.ended().is_none() {
+            self.tell_to_stop();
+        } else {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("the server wrote:\n{}", self.log());
