@@ -5,11 +5,13 @@
 //! written as an array of state names.
 
 mod config;
+mod import;
 mod migration;
 mod plugin;
 mod store;
 
 pub use config::{RereadView, SettingView};
+pub use import::{HostRow, HostRows, RowAnswer, RowDone, RowProblem};
 pub use migration::{TakeHost, TakeHosts, TookHost};
 pub use plugin::{
     ApproveOrders, Approved, BreakerView, DroppedView, InstallPlugin, InstalledPlugin, JobRanView, JobView, KeptView,
@@ -63,10 +65,58 @@ pub struct HostView {
     /// Whether it came from a restored backup and boots only its own disk until it is released.
     #[serde(default)]
     pub quarantined: bool,
+    /// Who locked it, if anybody did: it takes no orders, and boots nothing that writes.
+    #[serde(default)]
+    pub lock: Option<SafeguardView>,
     /// When it became known.
     pub created_at: Timestamp,
     /// When it last changed.
     pub changed_at: Timestamp,
+}
+
+/// A lock, or a freeze.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SafeguardView {
+    /// Who: `operator NAME`.
+    pub by: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// Why, in their words; may be empty.
+    pub why: String,
+}
+
+/// A lock to be put on a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LockHost {
+    /// Why.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// The serial number that the host must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_serial: Option<String>,
+    /// Say what would change, and change nothing.
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// A freeze to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FreezeFleet {
+    /// Why.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// Whether images that write disks are booted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeView {
+    /// The freeze that there is now.
+    pub frozen: Option<SafeguardView>,
+    /// The one that this request put an end to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<SafeguardView>,
 }
 
 /// How far the transfer of a file is.
@@ -132,6 +182,18 @@ pub struct EditHost {
     /// The new queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub states: Option<Vec<String>>,
+    /// The serial number; an empty text takes it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// The UUID; an empty text takes it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Network cards that it has besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add_macs: Vec<String>,
+    /// Network cards that it has no longer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drop_macs: Vec<String>,
     /// Whether a finished host may be installed again.
     #[serde(skip_serializing_if = "is_false")]
     pub reinstall: bool,
@@ -375,6 +437,9 @@ pub struct StatusView {
     pub started_at: Timestamp,
     /// Its plugins.
     pub plugins: Vec<PluginView>,
+    /// The freeze: no image that writes a disk is booted.
+    #[serde(default)]
+    pub frozen: Option<SafeguardView>,
     /// What keeps it from being ready, one sentence each.
     pub not_ready: Vec<String>,
     /// What works, but not as it should, one sentence each.

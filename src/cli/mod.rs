@@ -13,6 +13,7 @@ mod deploy;
 mod dnsmasq;
 mod doctor;
 mod error;
+mod freeze;
 mod host;
 mod image;
 mod image_import;
@@ -24,6 +25,7 @@ mod samples;
 mod screen;
 mod serve;
 mod server;
+mod sheet;
 mod stream;
 mod table;
 mod template;
@@ -79,6 +81,10 @@ enum Command {
     Serve(Box<ServeArgs>),
     /// Order an image for hosts: what is on their disks will be lost
     Deploy(deploy::Deploy),
+    /// Boot no image that writes a disk, until it is thawed
+    Freeze(freeze::Freeze),
+    /// Take a freeze back
+    Thaw(freeze::Thaw),
     /// Show and change hosts
     #[command(subcommand)]
     Host(host::HostCommand),
@@ -155,6 +161,8 @@ fn run(context: &Context, command: Command) -> Result {
     match command {
         Command::Serve(args) => serve::run(context, &args),
         Command::Deploy(deploy) => wait_for(deploy.run(context)),
+        Command::Freeze(freeze) => wait_for(freeze.run(context)),
+        Command::Thaw(thaw) => wait_for(thaw.run(context)),
         Command::Host(command) => wait_for(command.run(context)),
         Command::Image(command) => wait_for(command.run(context)),
         Command::Plugin(command) => wait_for(command.run(context)),
@@ -206,6 +214,8 @@ mod tests {
         let paths: &[&[&str]] = &[
             &[],
             &["deploy"],
+            &["freeze"],
+            &["thaw"],
             &["host"],
             &["host", "list"],
             &["host", "show"],
@@ -213,7 +223,11 @@ mod tests {
             &["host", "set"],
             &["host", "finish"],
             &["host", "retry"],
+            &["host", "lock"],
+            &["host", "unlock"],
             &["host", "forget"],
+            &["host", "import"],
+            &["host", "export"],
             &["host", "plan"],
             &["host", "explain"],
             &["host", "events"],
