@@ -258,7 +258,9 @@ fn programs_are_answered_by_problems_with_stable_codes() {
     assert_eq!(code("POST /api/v1/hosts", "", "{\"serial\":\"Default string\"}"), "bad_request");
     assert_eq!(code("POST /api/v1/hosts", "", "{\"serial\":\"sn-1\"}"), "host_known");
     assert_eq!(code("POST /api/v1/hosts", "", "{}"), "no_identity");
-    assert_eq!(code("PUT /api/v1/images/x", "", ""), "device_needed");
+    assert_eq!(code("PUT /api/v1/images/x", "", &format!("{}ustar", "\0".repeat(257))), "device_needed");
+    assert_eq!(code("PUT /api/v1/images/x?kernel=k&kernel_bytes=1&writes=wipe", "", "k"), "device_needed");
+    assert_eq!(code("PUT /api/v1/images/x?kernel=k&kernel_bytes=1", "", "k"), "bad_request");
     assert_eq!(code("PUT /api/v1/images/x?device=first", "", "no archive"), "bad_archive");
     assert_eq!(code("DELETE /api/v1/images/x", "", ""), "image_not_found");
 }
