@@ -22,7 +22,7 @@ pub use plugin::{
 pub use store::{BackupView, CheckView, RestoredView};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
 /// A host as people see it.
@@ -354,13 +354,13 @@ pub struct ImportQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
     /// Bytes of the kernel.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "number_in_text")]
     pub kernel_bytes: Option<u64>,
     /// The initrd's file name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initrd: Option<String>,
     /// Bytes of the initrd.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "number_in_text")]
     pub initrd_bytes: Option<u64>,
     /// What kernel and initrd do to disks: `nothing`, `disk` or `wipe`; has to be said, as nobody can see it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -371,6 +371,12 @@ pub struct ImportQuery {
     /// Whether an image of that name may be replaced.
     #[serde(skip_serializing_if = "is_false")]
     pub replace: bool,
+}
+
+/// Parameters of a query are text.
+fn number_in_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
 }
 
 /// An image that was imported.
