@@ -20,6 +20,7 @@ mod doctor;
 mod doubt;
 mod hostile;
 mod layers;
+mod live;
 mod migrate;
 mod operators;
 mod people;
