@@ -11,6 +11,7 @@ use tokio_util::io::ReaderStream;
 use super::Context;
 use super::client::{query_of, segment, with_query};
 use super::error::{CliError, Result};
+use super::hook::Hook;
 use super::screen::{Format, Screen, Verbosity};
 use super::table::{facts, images};
 use super::words::{disk, harmless, shell, size};
@@ -33,6 +34,8 @@ pub(crate) enum ImageCommand {
     },
     /// Remove an image
     Remove(Remove),
+    /// Make a KIWI description build images that report to the server
+    Hook(Hook),
 }
 
 /// Imports an image.
@@ -90,6 +93,7 @@ impl ImageCommand {
                 }
             }
             Self::Remove(remove) => remove.run(context).await,
+            Self::Hook(hook) => hook.run(context),
         }
     }
 }

@@ -13,6 +13,7 @@ mod deploy;
 mod dnsmasq;
 mod doctor;
 mod error;
+mod hook;
 mod host;
 mod image;
 mod migrate;
@@ -221,6 +222,7 @@ mod tests {
             &["image", "list"],
             &["image", "show"],
             &["image", "remove"],
+            &["image", "hook"],
             &["plugin"],
             &["plugin", "new"],
             &["plugin", "build"],
