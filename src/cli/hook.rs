@@ -296,7 +296,12 @@ mod tests {
     fn what_the_description_lacks_is_said() {
         let left = |task, description: &str| Hook { dir: PathBuf::new(), task, force: false }.left_to_do(description);
         assert_eq!(left(Task::FirstBoot, CONFIG), Vec::<String>::new());
-        insta::assert_snapshot!(told(&["root/a".to_owned()], &left(Task::FirstBoot, "<image>")), @"");
+        insta::assert_snapshot!(told(&["root/a".to_owned()], &left(Task::FirstBoot, "<image>")), @r#"
+        wrote root/a
+        left to do: the image needs curl or wget: add <package name="curl"/> to config.xml
+        left to do: the image cannot be installed over the network: add installpxe="true" to its <type>
+        next: build the image, and bring it in with `kiwispray image import`
+        "#);
         assert_eq!(left(Task::Wipe, CONFIG).len(), 2);
     }
 }
