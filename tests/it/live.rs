@@ -368,7 +368,7 @@ fn the_manifests_that_ship_are_sound_and_lack_only_what_is_built() {
         ("hardware-config", "nothing", Value::Null),
     ] {
         let image = server.json(&["image", "show", name]);
-        assert!(image["problem"].as_str().unwrap().contains("is not whole"), "{image}");
+        assert!(image["problem"].as_str().unwrap().contains("is not built yet"), "{image}");
         server.site.file(name, "vmlinuz", "a kernel");
         server.site.file(name, "initrd", "an initrd");
         let image = server.json(&["image", "show", name]);

@@ -52,6 +52,7 @@ impl Purpose {
                 "seabios",
                 "tcpdump",
                 "util-linux",
+                "xorriso",
                 "xz-utils",
             ],
             Purpose::Live => &["busybox-static", "cpio", "gdisk", "lvm2", "mdadm", "util-linux"],
