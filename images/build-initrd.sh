@@ -7,7 +7,7 @@
 #   KERNEL_TREE=DIR     a kernel package unpacked there instead, with boot/vmlinuz-* and lib/modules/*
 #   KERNEL=VERSION      which of several kernels
 #   TOOLS="a b"         more programs that are copied with their libraries, such as those a hardware configuration needs
-#   OVERLAY=DIR         files that are copied over everything
+#   OVERLAY=DIR         files that are copied over everything; a before.sh at its top is run before the script
 # An initrd holds one script only: one that takes inventory cannot wipe, whatever its kernel command line says.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)

@@ -47,7 +47,8 @@ until network; do
     drivers
 done
 [ ! -f /before.sh ] || sh /before.sh
-sh /kiwispray/run.sh
+# Words of the kernel command line are in the environment too, and would be taken for settings.
+env -i PATH="$PATH" HOME=/ LC_ALL=C sh /kiwispray/run.sh
 # It ends here only if it could not even begin.
 sleep 60
 reboot -f

@@ -51,11 +51,13 @@ ks_file() { printf '%s/b/%s/%s\n' "$ks_server" "$ks_bootid" "$1"; }
 # server answered, or 000 when nothing whole came. Silence is given up after a minute, a long answer is not.
 ks_http() {
     ks_status=000
+    # What an earlier request left there is no answer to this one.
+    rm -f "$2"
     if command -v curl >/dev/null 2>&1; then
         # The URL is read from a file, as other users could see it among the processes.
         printf 'url = "%s"\n' "$1" >"$ks_dir/request"
-        ks_status=$(curl -sS -K "$ks_dir/request" -o "$2" -w '%{http_code}' --connect-timeout 20 \
-            --speed-limit 1 --speed-time 60 ${3:+--data-binary "@$3"} 2>"$ks_dir/http.log") || ks_status=000
+        ks_status=$(curl -sS -K "$ks_dir/request" -o "$2" -w '%{http_code}' --location --max-redirs 5 \
+            --connect-timeout 20 --speed-limit 1 --speed-time 60 ${3:+--data-binary "@$3"} 2>"$ks_dir/http.log") || ks_status=000
     else
         # GNU's would try twenty times by itself.
         ks_once=
@@ -95,7 +97,7 @@ ks_ask() {
     shift
     while :; do
         ks_http "$@" && return 0
-        case $ks_status in 400 | 401 | 403 | 404 | 405 | 409 | 410 | 413) return 1 ;; esac
+        case $ks_status in 3?? | 400 | 401 | 403 | 404 | 405 | 409 | 410 | 413) return 1 ;; esac
         [ "$(ks_uptime_s)" -lt "$ks_until" ] || return 1
         say "no answer yet ($ks_status), asking again"
         sleep "${KIWISPRAY_PAUSE:-10}"
