@@ -241,7 +241,7 @@ pub struct Changed {
 pub struct Erasure {
     /// The state that writes it.
     pub state: String,
-    /// Which disk: a device path, `first` or `smallest`; absent when nothing in the server knows.
+    /// Which disk: a device path, `first`, `smallest` or `all`; absent when nothing in the server knows.
     pub disk: Option<String>,
 }
 
@@ -320,7 +320,7 @@ pub struct ManifestView {
     pub kind: String,
     /// What booting it does to disks: `nothing`, `disk` or `wipe`.
     pub writes: String,
-    /// Which disk it writes: a device path, `first` or `smallest`.
+    /// Which disk it writes: a device path, `first`, `smallest` or `all`.
     pub device: Option<String>,
     /// Kernel arguments besides the server's own.
     pub append: String,

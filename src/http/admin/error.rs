@@ -172,6 +172,7 @@ fn not_offered(error: &NotOffered) -> (StatusCode, &'static str) {
         | NotOffered::BadManifest { .. }
         | NotOffered::NotText(_)
         | NotOffered::NoDevice(_)
+        | NotOffered::NotBuilt(_)
         | NotOffered::MissingFile { .. }
         | NotOffered::WrongSize { .. }
         | NotOffered::EmptyPayload { .. }
