@@ -2,6 +2,7 @@
 
 mod add;
 mod events;
+mod forget;
 mod judge;
 mod rehearse;
 mod set;
@@ -38,8 +39,8 @@ pub(crate) enum HostCommand {
     Lock(Lock),
     /// Take the lock off hosts
     Unlock(Unlock),
-    /// Forget hosts: if they boot again, they are new
-    Forget(Forget),
+    /// Forget hosts: if they boot again, they are new, or boot their own disk if they were installed
+    Forget(forget::Forget),
     /// Tell what a host, or all of them, would be answered now, and with another plugin
     Plan(judge::Plan),
     /// Tell how the newest boot of a host was judged, and why
@@ -57,6 +58,9 @@ pub(crate) struct Finish {
     targets: Targets,
     #[command(flatten)]
     consent: Consent,
+    /// Give up transfers that are running
+    #[arg(long)]
+    abort: bool,
     /// Refuse unless the host has this serial number
     #[arg(long, value_name = "SERIAL")]
     expect_serial: Option<String>,
@@ -105,21 +109,6 @@ pub(crate) struct Unlock {
     expect_serial: Option<String>,
 }
 
-/// Forgets hosts.
-#[derive(Debug, Args)]
-pub(crate) struct Forget {
-    #[command(flatten)]
-    targets: Targets,
-    #[command(flatten)]
-    consent: Consent,
-    /// Give up attempts that are running
-    #[arg(long)]
-    abort: bool,
-    /// Refuse unless the host has this serial number
-    #[arg(long, value_name = "SERIAL")]
-    expect_serial: Option<String>,
-}
-
 impl HostCommand {
     pub(crate) async fn run(self, context: &Context) -> Result {
         match self {
@@ -128,8 +117,8 @@ impl HostCommand {
             Self::Add(add) => add.run(context).await,
             Self::Set(set) => set.run(context).await,
             Self::Deploy(deploy) => deploy.run(context).await,
-            Self::Finish(Finish { targets, consent, expect_serial }) => {
-                let act = Act::Finish(ActOnHost { expect_serial, ..ActOnHost::default() });
+            Self::Finish(Finish { targets, consent, abort, expect_serial }) => {
+                let act = Act::Finish(ActOnHost { abort, expect_serial, ..ActOnHost::default() });
                 act_on(context, &targets, &act, consent, Question::Erasing).await
             }
             Self::Retry(Retry { targets, consent, abort, expect_serial }) => {
@@ -144,10 +133,7 @@ impl HostCommand {
                 let act = Act::Unlock(ActOnHost { expect_serial, ..ActOnHost::default() });
                 act_on(context, &targets, &act, consent, Question::Erasing).await
             }
-            Self::Forget(Forget { targets, consent, abort, expect_serial }) => {
-                let act = Act::Forget(ActOnHost { abort, expect_serial, ..ActOnHost::default() });
-                act_on(context, &targets, &act, consent, Question::Always(FORGETTING)).await
-            }
+            Self::Forget(forget) => forget.run(context).await,
             Self::Plan(plan) => plan.run(context).await,
             Self::Explain(explain) => explain.run(context).await,
             Self::Events(events) => events.run(context).await,
@@ -155,8 +141,6 @@ impl HostCommand {
         }
     }
 }
-
-const FORGETTING: &str = "These hosts and their timelines will be gone. If such a machine boots again, it is new:";
 
 /// The one host that is meant.
 async fn one(client: &Client, host: &str) -> Result<HostView> {
