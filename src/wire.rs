@@ -5,11 +5,13 @@
 //! written as an array of state names.
 
 mod config;
+mod import;
 mod migration;
 mod plugin;
 mod store;
 
 pub use config::{RereadView, SettingView};
+pub use import::{HostRow, HostRows, RowAnswer, RowDone, RowProblem};
 pub use migration::{TakeHost, TakeHosts, TookHost};
 pub use plugin::{
     ApproveOrders, Approved, BreakerView, DroppedView, InstallPlugin, InstalledPlugin, JobRanView, JobView, KeptView,
@@ -180,6 +182,18 @@ pub struct EditHost {
     /// The new queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub states: Option<Vec<String>>,
+    /// The serial number; an empty text takes it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// The UUID; an empty text takes it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Network cards that it has besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add_macs: Vec<String>,
+    /// Network cards that it has no longer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drop_macs: Vec<String>,
     /// Whether a finished host may be installed again.
     #[serde(skip_serializing_if = "is_false")]
     pub reinstall: bool,
@@ -322,7 +336,7 @@ pub struct ImageView {
 /// What an image's manifest says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestView {
-    /// `kiwi` or `linux`.
+    /// `kiwi`, `linux` or `live`.
     pub kind: String,
     /// What booting it does to disks: `nothing`, `disk` or `wipe`.
     pub writes: String,
@@ -342,7 +356,8 @@ pub struct ManifestView {
     pub total_bytes: u64,
 }
 
-/// How an image is to be imported; the archive is the body of the request.
+/// How an image is to be imported. The body of the request is what KIWI built or, with `kernel`, the bytes of the kernel
+/// and behind them those of the initrd.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImportQuery {
@@ -352,6 +367,27 @@ pub struct ImportQuery {
     /// Kernel arguments behind those of the archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub append: Option<String>,
+    /// The file name of what KIWI built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The kernel's file name, for what KIWI did not build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Bytes of the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_bytes: Option<u64>,
+    /// The initrd's file name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<String>,
+    /// Bytes of the initrd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd_bytes: Option<u64>,
+    /// What kernel and initrd do to disks: `nothing`, `disk` or `wipe`; has to be said, as nobody can see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writes: Option<String>,
+    /// Whether machines in this state may report their MACs and metadata.
+    #[serde(skip_serializing_if = "is_false")]
+    pub inventory: bool,
     /// Whether an image of that name may be replaced.
     #[serde(skip_serializing_if = "is_false")]
     pub replace: bool,
@@ -368,6 +404,36 @@ pub struct ImportedView {
     pub kept_templates: Vec<String>,
     /// Whether it replaced another image.
     pub replaced: bool,
+}
+
+/// A line of a verification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifyLine {
+    /// How far it is.
+    Progress {
+        /// Bytes that were read.
+        read_bytes: u64,
+        /// Bytes of the whole image.
+        total_bytes: u64,
+    },
+    /// How it ended; the last line.
+    Done(VerifiedView),
+}
+
+/// An image that was read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedView {
+    /// The image.
+    pub name: String,
+    /// Files that were read.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those of them that no sum was recorded of.
+    pub unrecorded: Vec<String>,
+    /// Why it is not whole; absent when it is.
+    pub problem: Option<String>,
 }
 
 /// The server itself.

@@ -170,6 +170,29 @@ impl Client {
         Ok(Box::pin(response.bytes_stream().map(move |piece| piece.map_err(lost))))
     }
 
+    /// Sends a document and hands over the documents of the answer, one a line, as they come.
+    pub(crate) async fn post_for_lines<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+        mut take: impl FnMut(T),
+    ) -> Result {
+        let body = serde_json::to_vec(document).map_err(|error| CliError::failed(error.to_string()))?;
+        let mut pieces = self.post_for_stream(path, body).await?;
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            rest.extend_from_slice(&piece?);
+            let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else { continue };
+            let whole: Vec<u8> = rest.drain(..=end).collect();
+            for line in whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                take(serde_json::from_slice(line).map_err(|error| {
+                    CliError::failed(format!("the server answered something else than expected: {error}"))
+                })?);
+            }
+        }
+        Ok(())
+    }
+
     /// Sends a stream of bytes.
     pub(crate) async fn upload<T: DeserializeOwned>(
         &self,

@@ -16,6 +16,8 @@ mod error;
 mod freeze;
 mod host;
 mod image;
+mod image_import;
+mod image_verify;
 mod migrate;
 mod plugin;
 #[cfg(test)]
@@ -23,6 +25,7 @@ mod samples;
 mod screen;
 mod serve;
 mod server;
+mod sheet;
 mod stream;
 mod table;
 mod template;
@@ -85,7 +88,7 @@ enum Command {
     /// Show and change hosts
     #[command(subcommand)]
     Host(host::HostCommand),
-    /// Show, import and remove images
+    /// Show, import, verify and remove images
     #[command(subcommand)]
     Image(image::ImageCommand),
     /// Make, test, install and operate plugins
@@ -223,6 +226,8 @@ mod tests {
             &["host", "lock"],
             &["host", "unlock"],
             &["host", "forget"],
+            &["host", "import"],
+            &["host", "export"],
             &["host", "plan"],
             &["host", "explain"],
             &["host", "events"],
@@ -231,6 +236,7 @@ mod tests {
             &["image", "import"],
             &["image", "list"],
             &["image", "show"],
+            &["image", "verify"],
             &["image", "remove"],
             &["plugin"],
             &["plugin", "new"],

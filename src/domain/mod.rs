@@ -36,9 +36,10 @@ pub use safeguard::{Fleet, LockedHost, Reinstalls, Safeguard};
 pub use state::{StateName, States, StatesError};
 pub use tombstone::{Tombstone, queue_of_returned};
 pub use transition::{
-    Activity, Ask, Change, Clearance, Edit, EditRefused, FailRefused, FetchRefused, FinishRefused, HoldReason,
-    Inventory, InventoryRefused, MetadataEdit, NextBoot, Offer, Order, OrderRefused, Registration, RetryRefused,
-    SetRefused, advance, check_unlocked, clear, deliver, edit, fail, finish, finish_by_operator, finish_held, forget,
-    forget_for_good, learn, lock, next_boot, note, note_hold, offer, order, quarantine, register, release, retry,
-    set_states, spend, start_attempt, take_back, take_inventory, take_over, unlock,
+    Activity, AdoptRefused, Ask, Change, Clearance, Edit, EditRefused, FailRefused, FetchRefused, FinishRefused,
+    HoldReason, IdentityEdit, IdentityRefused, Inventory, InventoryRefused, MetadataEdit, NextBoot, Offer, Order,
+    OrderRefused, Registration, RetryRefused, SetRefused, adopt, advance, check_unlocked, clear, deliver, edit, fail,
+    finish, finish_by_operator, finish_held, forget, forget_for_good, learn, lock, next_boot, note, note_hold, offer,
+    order, quarantine, register, release, retry, set_states, spend, start_attempt, take_back, take_inventory,
+    take_over, unlock,
 };

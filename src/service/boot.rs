@@ -198,11 +198,11 @@ impl Service {
             Recognition::Doubt { candidates, forgotten, weak } => {
                 let doubtful = found.hosts.into_iter().filter(|host| candidates.contains(&host.id)).collect();
                 let remedy = match (forgotten.first(), weak) {
-                    (Some(id), _) => format!("if host {id} is gone, kiwispray host forget --for-good {id}"),
+                    (Some(id), _) => format!("If host {id} is gone: kiwispray host forget --for-good {id}"),
                     (None, true) => {
-                        "if only its cards were changed, `kiwispray host forget` lets it become known anew".to_owned()
+                        "If only its cards were changed, `kiwispray host forget` lets it become known anew".to_owned()
                     }
-                    (None, false) => "a card that several machines share belongs into identity.ignore".to_owned(),
+                    (None, false) => "A card that several machines share belongs into identity.ignore".to_owned(),
                 };
                 Ok(self.doubt(doubtful, &remedy, asking, trail).await)
             }
@@ -308,7 +308,7 @@ impl Service {
         if hosts.iter().all(|host| host.states.is_finished()) {
             return Told::local(None, "whichever host this is, it is finished");
         }
-        Told::hold(None, format_args!("this machine cannot be told from others for certain: {why}; {remedy}"))
+        Told::hold(None, format_args!("this machine cannot be told from others for certain. {remedy}. {why}"))
     }
 
     /// A recognised machine.

@@ -13,6 +13,7 @@ mod files;
 mod finished;
 #[cfg(test)]
 mod fixtures;
+mod handover;
 mod hosts;
 mod images;
 mod notes;
@@ -29,7 +30,7 @@ mod safeguards;
 mod schedule;
 mod transition;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -40,16 +41,17 @@ use crate::domain::{BootId, Change, Event, Host, HostId, Ignore};
 use crate::hooks::Hooks;
 use crate::images::{Catalogue, ImageFiles, LocalBoot};
 use crate::render::{BaseUrl, BootScript, Renderer};
-use crate::store::{Stopped, Store, StoreError};
+use crate::store::{Candidates, Stopped, Store, StoreError};
 
 pub use boot::{Answer, BootstrapRequest, Outcome};
 pub use catalog::Shelf;
 pub use clock::{Clock, SystemClock};
 pub use explain::{Decision, Explanation};
 pub use files::{BootFile, FileRefused, PostInstallRefused, Wanted};
+pub use handover::{Carried, Heir};
 pub use hosts::{
-    Act, Acted, Condition, ConditionError, Erased, HostsError, Newcomer, Preview, Selection, Selector, SelectorError,
-    Taken, Terms, sentence,
+    Act, Acted, Condition, ConditionError, Erased, HostsError, ImportOutcome, ImportProblem, Imported, Newcomer,
+    Preview, Row, Selection, Selector, SelectorError, Taken, Terms, sentence,
 };
 pub use images::RemoveRefused;
 pub use outbox::{Letters, Mode, OutboxError, OutboxState, ParkedHost, Replayed};
@@ -114,6 +116,8 @@ pub struct Service {
     spaces: Spaces,
     /// One at a time is counted as a reinstall.
     reinstalling: Semaphore,
+    /// Set when the store is another process's.
+    heir: OnceLock<Arc<dyn Heir>>,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -141,6 +145,7 @@ impl Service {
             schedule: Schedule::default(),
             spaces: Spaces::default(),
             reinstalling: Semaphore::new(1),
+            heir: OnceLock::new(),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,
@@ -227,8 +232,18 @@ impl Service {
 
     /// Commits a change against the version of the host it was made for.
     pub(crate) async fn commit(&self, before: &Host, change: Change) -> Result<Host, StoreError> {
+        self.commit_beside(before, change, None).await
+    }
+
+    /// The same for a change of what recognises the host, if those who share it are still the ones that it was judged beside.
+    pub(crate) async fn commit_beside(
+        &self,
+        before: &Host,
+        change: Change,
+        candidates: Option<&Candidates>,
+    ) -> Result<Host, StoreError> {
         let events = change.events.clone();
-        let host = self.store.commit(before, change).await?;
+        let host = self.store.commit_beside(before, change, candidates).await?;
         self.finished.keep(&host);
         announce(&host, &events);
         Ok(host)

@@ -2,7 +2,9 @@
 
 mod add;
 mod events;
+mod export;
 mod forget;
+mod import;
 mod judge;
 mod rehearse;
 mod set;
@@ -41,6 +43,10 @@ pub(crate) enum HostCommand {
     Unlock(Unlock),
     /// Forget hosts: if they boot again, they are new, or boot their own disk if they were installed
     Forget(forget::Forget),
+    /// Make hosts known, or change them, as a list says
+    Import(import::Import),
+    /// Write hosts as a list that `host import` reads
+    Export(export::Export),
     /// Tell what a host, or all of them, would be answered now, and with another plugin
     Plan(judge::Plan),
     /// Tell how the newest boot of a host was judged, and why
@@ -134,6 +140,8 @@ impl HostCommand {
                 act_on(context, &targets, &act, consent, Question::Erasing).await
             }
             Self::Forget(forget) => forget.run(context).await,
+            Self::Import(import) => import.run(context).await,
+            Self::Export(export) => export.run(context).await,
             Self::Plan(plan) => plan.run(context).await,
             Self::Explain(explain) => explain.run(context).await,
             Self::Events(events) => events.run(context).await,

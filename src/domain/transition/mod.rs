@@ -13,6 +13,7 @@
 mod boot;
 mod clearance;
 mod edit;
+mod identity;
 mod known;
 mod order;
 mod quarantine;
@@ -27,6 +28,7 @@ pub use boot::{
 };
 pub use clearance::{Clearance, check_unlocked, clear, lock, unlock};
 pub use edit::{Edit, EditRefused, Inventory, InventoryRefused, MetadataEdit, edit, take_inventory};
+pub use identity::{AdoptRefused, IdentityEdit, IdentityRefused, adopt};
 pub use known::{Registration, learn, register, take_back, take_over};
 pub use order::{Order, OrderRefused, RetryRefused, SetRefused, order, retry, set_states, spend};
 pub use quarantine::{quarantine, release};

@@ -4,9 +4,9 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::domain::{MetadataError, RetryRefused, SetRefused};
+use crate::domain::{IdentityRefused, MetadataError, RetryRefused, SetRefused};
 use crate::images::{ImportError, NotOffered};
-use crate::service::{ApproveRefused, HostsError, OutboxError, RemoveRefused, RosterError, ScheduleError};
+use crate::service::{ApproveRefused, FileRefused, HostsError, OutboxError, RemoveRefused, RosterError, ScheduleError};
 use crate::store::{KvError, StoreError};
 use crate::wire::Problem;
 
@@ -27,6 +27,10 @@ pub(super) enum Refusal {
     Unexplained(String),
     /// A plugin stores nothing there.
     NoKey(String),
+    /// That a payload was delivered could not be noted.
+    Delivery(FileRefused),
+    /// What only the server before this one may say.
+    NotTheServer,
     /// There is no such path.
     NoRoute,
     /// The path has no such method.
@@ -64,6 +68,8 @@ impl Refusal {
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::Unexplained(_) => (StatusCode::NOT_FOUND, "not_seen"),
             Self::NoKey(_) => (StatusCode::NOT_FOUND, "key_not_found"),
+            Self::Delivery(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
+            Self::NotTheServer => (StatusCode::FORBIDDEN, "not_the_server"),
             Self::NoRoute => (StatusCode::NOT_FOUND, "no_route"),
             Self::NoMethod => (StatusCode::METHOD_NOT_ALLOWED, "no_method"),
             Self::Unreadable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "images_unreadable"),
@@ -86,6 +92,8 @@ impl Refusal {
             Self::Outbox(error) => error.to_string(),
             Self::Schedule(error) => error.to_string(),
             Self::BadRequest(why) | Self::Unexplained(why) | Self::NoKey(why) => why.clone(),
+            Self::Delivery(error) => error.to_string(),
+            Self::NotTheServer => "this is for servers of the same account only".to_owned(),
             Self::NoRoute => "the admin plane has no such path".to_owned(),
             Self::NoMethod => "this path has no such method".to_owned(),
             Self::Unreadable(error) => format!("the images folder cannot be read: {error}"),
@@ -123,6 +131,13 @@ fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
         HostsError::Metadata(MetadataError::NotJson(_) | MetadataError::NotAnObject | MetadataError::TooDeep) => {
             (StatusCode::BAD_REQUEST, "bad_metadata")
         }
+        HostsError::Identity(IdentityRefused::NothingLeft(_) | IdentityRefused::TooManyMacs) => {
+            (StatusCode::BAD_REQUEST, "no_identity")
+        }
+        HostsError::Identity(IdentityRefused::NoSuchMac { .. }) => (StatusCode::CONFLICT, "no_such_mac"),
+        HostsError::IdentityTaken { .. } => (StatusCode::CONFLICT, "identity_taken"),
+        HostsError::Adopt(_) => (StatusCode::CONFLICT, "adopt_refused"),
+        HostsError::NotHeld(_) => (StatusCode::NOT_FOUND, "host_not_found"),
         HostsError::RefusedByPlugin(_) => (StatusCode::CONFLICT, "refused_by_plugin"),
         HostsError::Store(StoreError::Conflict) => (StatusCode::CONFLICT, "host_changed"),
         HostsError::Store(StoreError::OrderSpent) => (StatusCode::CONFLICT, "order_spent"),
@@ -168,7 +183,11 @@ fn not_offered(error: &NotOffered) -> (StatusCode, &'static str) {
 fn import(error: &ImportError) -> (StatusCode, &'static str) {
     match error {
         ImportError::NoDevice => (StatusCode::BAD_REQUEST, "device_needed"),
-        ImportError::BuiltIn(_) | ImportError::OwnWord(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+        ImportError::BuiltIn(_)
+        | ImportError::OwnWord(_)
+        | ImportError::NeedlessDevice
+        | ImportError::OneName(_)
+        | ImportError::Empty(_) => (StatusCode::BAD_REQUEST, "bad_request"),
         ImportError::Exists(_) => (StatusCode::CONFLICT, "image_exists"),
         ImportError::Missing(_) => (StatusCode::NOT_FOUND, "image_not_found"),
         ImportError::Busy => (StatusCode::CONFLICT, "images_busy"),
@@ -176,10 +195,13 @@ fn import(error: &ImportError) -> (StatusCode, &'static str) {
         ImportError::Io(_) | ImportError::Manifest(_) => (StatusCode::INTERNAL_SERVER_ERROR, "images_failed"),
         ImportError::Archive(_)
         | ImportError::Kiwi(_)
+        | ImportError::Live(_)
         | ImportError::Payload(_)
         | ImportError::WrongSum(_)
         | ImportError::WrongRawSize { .. }
         | ImportError::DanglingLink(..)
+        | ImportError::WrongLength { .. }
+        | ImportError::TooMuch
         | ImportError::BadManifest(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_archive"),
     }
 }

@@ -9,8 +9,10 @@ mod error;
 mod events;
 mod forgotten;
 mod freeze;
+mod handover;
 mod hosts;
 mod images;
+mod import;
 mod inside;
 mod migration;
 mod parse;
@@ -20,6 +22,7 @@ mod rehearsal;
 mod server;
 mod socket;
 mod status;
+mod verification;
 mod view;
 
 use std::path::PathBuf;
@@ -36,12 +39,16 @@ use crate::service::{Reloader, Roster, Service};
 
 use error::Refusal;
 
+pub use handover::{tell_delivered, tell_streaming};
 pub use peer::Peer;
 pub use server::serve;
 pub use socket::{SocketError, bind};
 
 /// More than any document; archives are streamed and have no limit here.
 const MOST_BODY_BYTES: usize = 1 << 20;
+
+/// A list of hosts to be imported, of the most that a list may name.
+const MOST_LIST_BYTES: usize = 128 << 20;
 
 /// A component, with its binding before it.
 const MOST_COMPONENT_BYTES: usize = 65 << 20;
@@ -102,9 +109,11 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/hosts/{host}/events", get(events::timeline))
         .route("/hosts/{host}/explain", get(status::explain))
         .route("/hosts/{host}/plan", get(status::plan))
+        .route("/import/hosts", post(import::run).layer(DefaultBodyLimit::max(MOST_LIST_BYTES)))
         .route("/migration/hosts", post(migration::take))
         .route("/images", get(images::list))
         .route("/images/{name}", get(images::show).put(images::import).delete(images::remove))
+        .route("/images/{name}/verify", get(verification::verify))
         .route("/plugins", get(plugins::list))
         .route("/plugins/reload", post(plugins::reload_all))
         .route("/plugins/{name}", get(plugins::show).put(plugins::install).delete(plugins::remove).layer(component()))
@@ -127,6 +136,8 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/quarantine/lift", post(backup::lift))
         .route("/config/reload", post(configuration::reload))
         .route("/events", get(events::stream))
+        .route(handover::STREAMING, post(handover::streaming))
+        .route(handover::DELIVERED, post(handover::delivered))
         .route("/status", get(status::status));
     Router::new()
         .nest("/api/v1", api)

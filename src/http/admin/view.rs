@@ -77,7 +77,7 @@ pub(super) fn changed(service: &Service, acted: &Acted) -> Changed {
     }
 }
 
-fn erasure(erased: &Erased) -> Erasure {
+pub(super) fn erasure(erased: &Erased) -> Erasure {
     Erasure { state: erased.state.to_string(), disk: erased.disk.clone() }
 }
 

@@ -5,6 +5,8 @@
 //! that nothing can boot.
 
 mod error;
+mod identity;
+mod import;
 mod preview;
 mod select;
 mod sentence;
@@ -13,6 +15,7 @@ mod take;
 mod tests;
 
 pub use error::HostsError;
+pub use import::{Imported, Outcome as ImportOutcome, Problem as ImportProblem, Row};
 pub use preview::Preview;
 pub use select::{Condition, ConditionError, Selection, Selector, SelectorError};
 pub use sentence::sentence;
@@ -21,9 +24,10 @@ pub use take::{Newcomer, Taken};
 use jiff::Timestamp;
 
 use crate::domain::{
-    Activity, Actor, Ask, Change, Edit, Event, HoldReason, Host, HostId, Identity, NextBoot, Recognition, Registration,
-    Serial, Stage, StateName, States, Tombstone, check_unlocked, edit, finish_by_operator, forget, forget_for_good,
-    lock, next_boot, queue_of_returned, recognise, register, release, retry, set_states, take_back, unlock,
+    Activity, Actor, Ask, Change, Edit, Event, EventKind, HoldReason, Host, HostId, Identity, NextBoot, Recognition,
+    Registration, Serial, Stage, StateName, States, Tombstone, check_unlocked, edit, finish_by_operator, forget,
+    forget_for_good, lock, next_boot, queue_of_returned, recognise, register, release, retry, set_states, take_back,
+    unlock,
 };
 use crate::hooks::Run;
 use crate::images::Catalogue;
@@ -100,6 +104,8 @@ pub struct Acted {
     pub changed: bool,
     /// Disks that die when the machine works through its new queue.
     pub erases: Vec<Erased>,
+    /// What happened.
+    pub events: Vec<Event>,
 }
 
 /// A disk that loses its contents.
@@ -120,16 +126,29 @@ impl Service {
         if let Act::Set { edit: Edit { hostname: Some(Some(name)), .. }, .. } = act {
             self.check_name(Some(id), name).await?;
         }
+        self.act_unchecked(id, act, terms).await
+    }
+
+    /// The same when somebody has seen to it that the states can be booted, and that the name is free.
+    async fn act_unchecked(&self, id: HostId, act: &Act, terms: &Terms) -> Result<Acted, HostsError> {
         for _ in 0..CONFLICT_RETRIES {
             let host = self.store.host(id).await?.ok_or(HostsError::Gone(id))?;
-            check_terms(&host, terms)?;
+            self.check_terms(&host, terms).await?;
             let changed = change(&host, act, &terms.actor, self.clock.now())?;
             let Some(change) = changed else {
-                return Ok(Acted { before: Some(host.clone()), after: Some(host), changed: false, erases: Vec::new() });
+                return Ok(Acted {
+                    before: Some(host.clone()),
+                    after: Some(host),
+                    changed: false,
+                    erases: Vec::new(),
+                    events: Vec::new(),
+                });
             };
             let change = self.act_as_allowed(&host, act, change, terms).await?;
             let erases = self.erases(&host, &change.host, act);
             let is_buried = change.tombstone.is_some();
+            let candidates = self.check_identity(&host, &change.host).await?;
+            let events = change.events.clone();
             let committed = match (terms.run, act) {
                 (Run::Dry, Act::Forget { .. }) => Ok(None),
                 (Run::Dry, _) => Ok(Some(change.host)),
@@ -142,7 +161,7 @@ impl Service {
                     | Act::Release
                     | Act::Lock { .. }
                     | Act::Unlock,
-                ) => self.commit(&host, change).await.map(Some),
+                ) => self.commit_beside(&host, change, candidates.as_ref()).await.map(Some),
             };
             match committed {
                 Ok(after) => {
@@ -154,7 +173,7 @@ impl Service {
                     if after.is_none() && terms.run == Run::Real && !is_buried {
                         self.finished.forget(id);
                     }
-                    return Ok(Acted { before: Some(host), after, changed: true, erases });
+                    return Ok(Acted { before: Some(host), after, changed: true, erases, events });
                 }
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
@@ -175,6 +194,11 @@ impl Service {
         if let Some(name) = &registration.hostname {
             self.check_name(None, name).await?;
         }
+        self.add_unchecked(registration, actor, run).await
+    }
+
+    /// The same when somebody has seen to it that the states can be booted, and that the name is free.
+    async fn add_unchecked(&self, registration: Registration, actor: Actor, run: Run) -> Result<Acted, HostsError> {
         for _ in 0..CONFLICT_RETRIES {
             let found = self.store.candidates(&registration.identity).await?;
             let mut was = Vec::new();
@@ -195,8 +219,10 @@ impl Service {
             };
             // Whoever typed it says which machine it is.
             let gone = was.first().copied().filter(|_| was.len() == 1);
+            let trial = build(HostId::new(0));
+            let events = trial.events;
             let host = match run {
-                Run::Dry => Ok(build(HostId::new(0)).host),
+                Run::Dry => Ok(trial.host),
                 Run::Real => self.store.register_back(&found, gone, build).await,
             };
             match host {
@@ -205,7 +231,7 @@ impl Service {
                         self.finished.forget(gone.id);
                     }
                     let erases = self.erased_by(&host);
-                    return Ok(Acted { before: None, after: Some(host), changed: true, erases });
+                    return Ok(Acted { before: None, after: Some(host), changed: true, erases, events });
                 }
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
@@ -255,6 +281,37 @@ impl Service {
         }
     }
 
+    /// Refuses to act on another host, or version of it, than its author meant.
+    async fn check_terms(&self, host: &Host, terms: &Terms) -> Result<(), HostsError> {
+        if let Some(expected) = terms.revision.filter(|expected| *expected != host.revision) {
+            let by = self.last_editor(host).await?;
+            return Err(HostsError::Revised { host: host.label(), by, expected, found: host.revision });
+        }
+        if let Some(expected) = &terms.serial
+            && host.identity.serial.as_ref() != Some(expected)
+        {
+            let found = host.identity.serial.clone();
+            return Err(HostsError::OtherSerial { host: host.label(), expected: expected.clone(), found });
+        }
+        Ok(())
+    }
+
+    /// Who caused the newest change that people see, as a sentence names them.
+    async fn last_editor(&self, host: &Host) -> Result<String, StoreError> {
+        let from_seq = host.event_count.saturating_sub(RECENT_EVENTS);
+        let recent = self.store.events(host.id, from_seq.max(1), u32::MAX).await?;
+        let newest = recent.iter().rev().find(|event| !is_passing(&event.kind));
+        Ok(newest.map_or_else(
+            || "somebody".to_owned(),
+            |event| match &event.actor {
+                Actor::Machine => "the machine itself".to_owned(),
+                Actor::Server => "the server".to_owned(),
+                Actor::Operator(name) => name.clone(),
+                Actor::Plugin(name) => format!("the plugin {name}"),
+            },
+        ))
+    }
+
     fn check_states(&self, states: &States) -> Result<(), HostsError> {
         check_states(&self.catalogue, &self.renderer, states)
     }
@@ -293,6 +350,25 @@ pub(super) fn check_returned(states: &States, was: &[&Tombstone]) -> Result<(), 
     queue_of_returned(states).map(drop).ok_or_else(|| HostsError::MayBeInstalled(names()))
 }
 
+/// Events among which the author of a change is looked for.
+const RECENT_EVENTS: u64 = 50;
+
+/// Whether an event leaves the revision of its host as it is.
+const fn is_passing(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::BootOffered { .. }
+            | EventKind::AttemptStarted { .. }
+            | EventKind::PayloadDelivered { .. }
+            | EventKind::Held { .. }
+            | EventKind::CallRefused { .. }
+            | EventKind::OrderRefused { .. }
+            | EventKind::MacTaken { .. }
+            | EventKind::Doubted { .. }
+            | EventKind::ForeignBoot { .. }
+    )
+}
+
 /// Refuses a queue with a state that nothing can boot: the machine would only hold.
 pub(super) fn check_states(catalogue: &Catalogue, renderer: &Renderer, states: &States) -> Result<(), HostsError> {
     for state in states.iter().filter(|state| !state.is_built_in()) {
@@ -303,19 +379,6 @@ pub(super) fn check_states(catalogue: &Catalogue, renderer: &Renderer, states: &
             let suggestion = error::nearest(state.as_str(), names);
             return Err(HostsError::NothingToBoot { state: state.clone(), suggestion });
         }
-    }
-    Ok(())
-}
-
-fn check_terms(host: &Host, terms: &Terms) -> Result<(), HostsError> {
-    if let Some(expected) = terms.revision.filter(|expected| *expected != host.revision) {
-        return Err(HostsError::Revised { host: host.label(), expected, found: host.revision });
-    }
-    if let Some(expected) = &terms.serial
-        && host.identity.serial.as_ref() != Some(expected)
-    {
-        let found = host.identity.serial.clone();
-        return Err(HostsError::OtherSerial { host: host.label(), expected: expected.clone(), found });
     }
     Ok(())
 }

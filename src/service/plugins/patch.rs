@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use crate::domain::{
-    Actor, Change, Edit as HostEdit, EventKind, Host, HostId, HostnameError, Metadata, MetadataEdit, MetadataError,
-    Order, OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States, StatesError, edit, note,
-    order, spend,
+    Actor, Change, Edit as HostEdit, EditRefused, EventKind, Host, HostId, HostnameError, Metadata, MetadataEdit,
+    MetadataError, Order, OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States, StatesError,
+    edit, note, order, spend,
 };
 use crate::hooks::{Allowance, Denied, Edit, Grant, HookError, HostsError, KnownHost, Patch, Run};
 use crate::service::hosts::check_states;
@@ -45,6 +45,8 @@ pub(in crate::service) enum PatchRefused {
     States(#[from] StatesError),
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    #[error(transparent)]
+    Edit(#[from] EditRefused),
     #[error(transparent)]
     OrderName(#[from] OrderNameError),
     #[error("an order's name without states names nothing")]
@@ -232,7 +234,7 @@ fn understood(host: &Host, patch: &Patch) -> Result<Wanted, PatchRefused> {
         return Err(PatchRefused::OrderOfNothing);
     }
     let metadata = MetadataEdit::Replace(Metadata::try_from(known.metadata)?);
-    Ok(Wanted { edit: HostEdit { hostname, metadata }, states, order })
+    Ok(Wanted { edit: HostEdit { hostname, metadata, ..HostEdit::default() }, states, order })
 }
 
 impl From<CountRefused> for PatchRefused {
@@ -259,6 +261,7 @@ impl From<PatchRefused> for HostsError {
             | PatchRefused::Hostname(_)
             | PatchRefused::States(_)
             | PatchRefused::Metadata(_)
+            | PatchRefused::Edit(_)
             | PatchRefused::OrderName(_)
             | PatchRefused::OrderOfNothing
             | PatchRefused::Act(_) => Self::Invalid(text),

@@ -3,7 +3,7 @@
 //! Invariant: a tombstone and its index entries are written in the commit that forgets the host, and go in the commit that makes
 //! its machine known again, or when somebody says that it is gone for good. Age does not take them away: they are small, and a
 //! machine may be in a store-room for years.
-use super::{Store, StoreError, unreadable};
+use super::{Store, StoreError, unreadable, write::Entries};
 use crate::{
     domain::{HostId, Tombstone},
     store::{
@@ -39,7 +39,7 @@ impl Store {
             let Some(tombstone) = self.tombstone(id).await? else { return Ok(None) };
             let gone = keys::tombstone_index(&tombstone.identity).map_err(KvError::from)?;
             let mut commit = Commit::default();
-            self.put_index(&mut commit, id, &gone, &[]).await?;
+            self.put_index(&mut commit, &[Entries { id, gone: &gone, new: &[] }], &[]).await?;
             commit.delete(keys::tombstone(id));
             if let Outcome::Committed(_) = self.kv.commit(commit).await? {
                 return Ok(Some(tombstone));
