@@ -215,12 +215,32 @@ pub struct ActOnHost {
     /// Whether a running attempt may be given up.
     #[serde(skip_serializing_if = "is_false")]
     pub abort: bool,
+    /// Whether the machine of a host that is forgotten is new if it comes back, although it may be installed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub for_good: bool,
     /// The serial number that the host must have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_serial: Option<String>,
     /// Say what would change, and change nothing.
     #[serde(skip_serializing_if = "is_false")]
     pub dry_run: bool,
+}
+
+/// What is left of a forgotten host that may be installed: its machine boots its own disk if it comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgottenView {
+    /// Its number.
+    pub id: u64,
+    /// Its name, if it had one.
+    pub hostname: Option<String>,
+    /// DMI serial number.
+    pub serial: Option<String>,
+    /// DMI UUID.
+    pub uuid: Option<String>,
+    /// Network cards, in order.
+    pub macs: Vec<String>,
+    /// When it was forgotten.
+    pub forgotten_at: Timestamp,
 }
 
 /// What a change did, or would do.
