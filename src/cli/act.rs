@@ -151,6 +151,16 @@ fn differences(before: &HostView, after: &HostView, color: bool) -> Vec<String> 
         let name = |host: &HostView| harmless(host.hostname.as_deref().unwrap_or("none"));
         lines.push(format!("  hostname: {} -> {}", name(before), name(after)));
     }
+    for (name, old, new) in [("serial", &before.serial, &after.serial), ("uuid", &before.uuid, &after.uuid)] {
+        if old != new {
+            let text = |value: &Option<String>| harmless(value.as_deref().unwrap_or("none"));
+            lines.push(format!("  {name}: {} -> {}", text(old), text(new)));
+        }
+    }
+    if before.macs != after.macs {
+        let text = |macs: &[String]| if macs.is_empty() { "none".to_owned() } else { macs.join(" ") };
+        lines.push(format!("  macs: {} -> {}", text(&before.macs), text(&after.macs)));
+    }
     let (old, new) = (&before.metadata, &after.metadata);
     let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
     keys.sort();

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{CliError, Result};
 use super::server::Server;
-use crate::wire::{ActOnHost, AddHost, Changed, EditHost, HostView, Page, Problem};
+use crate::wire::{ActOnHost, AddHost, AdoptMachine, Changed, EditHost, HostView, Page, Problem};
 
 /// All that may stand in a path segment, or a query value, as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -35,6 +35,8 @@ pub(crate) enum Act {
     Release(ActOnHost),
     /// Takes the host out of the store.
     Forget(ActOnHost),
+    /// Gives it the identity of another machine.
+    Adopt(AdoptMachine),
 }
 
 /// Which hosts are meant.
@@ -97,6 +99,9 @@ impl Client {
             }
             Act::Release(act) => {
                 self.request(Method::POST, &format!("{path}/release")).json(&ActOnHost { dry_run, ..act.clone() })
+            }
+            Act::Adopt(adopt) => {
+                self.request(Method::POST, &format!("{path}/adopt")).json(&AdoptMachine { dry_run, ..adopt.clone() })
             }
             Act::Forget(act) => self.request(Method::DELETE, &path).json(&ActOnHost { dry_run, ..act.clone() }),
         };

@@ -13,6 +13,7 @@ mod files;
 mod finished;
 #[cfg(test)]
 mod fixtures;
+mod held;
 mod hosts;
 mod images;
 mod notes;
@@ -45,6 +46,7 @@ pub use catalog::Shelf;
 pub use clock::{Clock, SystemClock};
 pub use explain::{Decision, Explanation};
 pub use files::{BootFile, FileRefused, PostInstallRefused, Wanted};
+pub use held::{Doubt, HeldMachine};
 pub use hosts::{
     Act, Acted, Condition, ConditionError, Erased, HostsError, ImportOutcome, ImportProblem, Imported, Newcomer,
     Preview, Row, Selection, Selector, SelectorError, Taken, Terms, sentence,
@@ -63,6 +65,7 @@ pub use transition::TransitionRefused;
 use admission::Admission;
 use explain::Explanations;
 use finished::FinishedHosts;
+use held::Held;
 use notes::Notes;
 use outbox::Outbox;
 use plugins::{Runs, Spaces};
@@ -103,6 +106,7 @@ pub struct Service {
     explanations: Explanations,
     finished: FinishedHosts,
     admission: Admission,
+    held: Held,
     notes: Notes,
     runs: Runs,
     outbox: Outbox,
@@ -129,6 +133,7 @@ impl Service {
             explanations: Explanations::default(),
             finished: FinishedHosts::default(),
             admission: Admission::new(settings.new_hosts_per_minute),
+            held: Held::default(),
             notes: Notes::default(),
             runs: Runs::default(),
             outbox: Outbox::default(),

@@ -1,8 +1,10 @@
 //! `kiwispray host …`
 
 mod add;
+mod conflicts;
 mod events;
 mod export;
+mod identity;
 mod import;
 mod judge;
 mod rehearse;
@@ -38,6 +40,12 @@ pub(crate) enum HostCommand {
     Retry(Retry),
     /// Forget hosts: if they boot again, they are new
     Forget(Forget),
+    /// Change what recognises a host
+    Identity(identity::Identity),
+    /// Say that a machine takes the place of a host: its mainboard was swapped, say
+    Adopt(identity::Adopt),
+    /// List machines that ask and are not recognised clearly, since the server started
+    Conflicts(conflicts::Conflicts),
     /// Make hosts known, or change them, as a list says
     Import(import::Import),
     /// Write hosts as a list that `host import` reads
@@ -114,6 +122,9 @@ impl HostCommand {
                 let act = Act::Forget(ActOnHost { abort, expect_serial, ..ActOnHost::default() });
                 act_on(context, &targets, &act, consent, Question::Always(FORGETTING)).await
             }
+            Self::Identity(identity) => identity.run(context).await,
+            Self::Adopt(adopt) => adopt.run(context).await,
+            Self::Conflicts(conflicts) => conflicts.run(context).await,
             Self::Import(import) => import.run(context).await,
             Self::Export(export) => export.run(context).await,
             Self::Plan(plan) => plan.run(context).await,

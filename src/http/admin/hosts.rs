@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use crate::domain::{Actor, Edit, HostId, Hostname, Identity, IdentityEdit, MacAddr, Registration, Serial, States};
 use crate::hooks::Run;
 use crate::service::{Act, Terms};
-use crate::wire::{ActOnHost, AddHost, Changed, EditHost, HostView, Page};
+use crate::wire::{ActOnHost, AddHost, AdoptMachine, Changed, EditHost, HostView, Page};
 
 use super::error::Refusal;
 use super::parse::{bad, document, if_match, list_query, merge, metadata, states};
@@ -116,6 +116,20 @@ pub(super) async fn forget(
     let wanted: ActOnHost = document(&body)?;
     let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
     act_on(&admin, &host, &Act::Forget { abort: wanted.abort }, &terms).await
+}
+
+pub(super) async fn adopt(
+    State(admin): Shared,
+    Path(host): Path<String>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Json<Changed>> {
+    let wanted: AdoptMachine = document(&body)?;
+    let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
+    let host = admin.service.find_one(&host).await?;
+    let acted = admin.service.adopt(&wanted.machine, host.id, &terms).await?;
+    Ok(Json(view::changed(&admin.service, &acted)))
 }
 
 async fn act_on(admin: &Admin, host: &str, act: &Act, terms: &Terms) -> Answer<Json<Changed>> {
