@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{CliError, Result};
 use super::server::Server;
-use crate::wire::{ActOnHost, AddHost, AdoptMachine, Changed, EditHost, HostView, Page, Problem};
+use crate::wire::{ActOnHost, AddHost, AdoptMachine, Changed, EditHost, HostView, LockHost, Page, Problem};
 
 /// All that may stand in a path segment, or a query value, as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -33,6 +33,10 @@ pub(crate) enum Act {
     Retry(ActOnHost),
     /// Lets a quarantined host boot again.
     Release(ActOnHost),
+    /// Lets it take no orders.
+    Lock(LockHost),
+    /// Lets it take orders again.
+    Unlock(ActOnHost),
     /// Takes the host out of the store.
     Forget(ActOnHost),
     /// Gives it the identity of another machine.
@@ -103,6 +107,12 @@ impl Client {
             Act::Adopt(adopt) => {
                 self.request(Method::POST, &format!("{path}/adopt")).json(&AdoptMachine { dry_run, ..adopt.clone() })
             }
+            Act::Lock(lock) => {
+                self.request(Method::POST, &format!("{path}/lock")).json(&LockHost { dry_run, ..lock.clone() })
+            }
+            Act::Unlock(act) => {
+                self.request(Method::DELETE, &format!("{path}/lock")).json(&ActOnHost { dry_run, ..act.clone() })
+            }
             Act::Forget(act) => self.request(Method::DELETE, &path).json(&ActOnHost { dry_run, ..act.clone() }),
         };
         self.decode(request.header(header::IF_MATCH, format!("\"{}\"", host.revision))).await
@@ -121,6 +131,11 @@ impl Client {
     /// Asks for something to be done that needs no words and gives no answer.
     pub(crate) async fn post_for_nothing(&self, path: &str) -> Result {
         self.answer(self.request(Method::POST, path)).await.map(drop)
+    }
+
+    /// Puts a document in the place of another.
+    pub(crate) async fn put_document<T: DeserializeOwned>(&self, path: &str, document: &impl Serialize) -> Result<T> {
+        self.decode(self.request(Method::PUT, path).json(document)).await
     }
 
     /// Sends bytes.

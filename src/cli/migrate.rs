@@ -3,6 +3,7 @@
 //! Invariant: everything is read and tried before anything is written, in this order: images, templates, settings, hosts.
 //! So no host is known before what it boots is there, and whatever interrupts this, running it again goes on.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -20,7 +21,7 @@ use super::server::Server;
 use super::table::{cell, rendered, table};
 use super::words::harmless;
 use crate::migrate::{Choices, Item, MigrateError, OldHost, Plan, Put, put, read, settings_file, take_image};
-use crate::wire::{StatusView, TakeHost, TakeHosts, TookHost};
+use crate::wire::{ImageView, StatusView, TakeHost, TakeHosts, TookHost};
 
 /// Hosts and bytes of one request: the server takes a megabyte.
 const HOSTS_AT_ONCE: usize = 500;
@@ -76,6 +77,9 @@ struct Done {
     item: Item,
     /// `taken`, `there`, `other` (something else is there and stays), `built-in` or `not taken`.
     outcome: &'static str,
+    /// It was understood, and its files turned out not to be whole.
+    #[serde(skip)]
+    damaged: bool,
 }
 
 /// Where the server has its folders.
@@ -112,7 +116,8 @@ impl Migrate {
             return show(context, &report);
         }
         self.check(&plan, &folders, &refusals)?;
-        self.confirm(context, &plan)?;
+        let stored: Vec<ImageView> = client.get("/api/v1/images").await?;
+        self.confirm(context, &orders(&plan, &stored, &report.new))?;
         take_files(context, &plan, &folders, &mut report)?;
         for batch in &batches {
             let hosts = TakeHosts { hosts: batch.clone(), dry_run: false };
@@ -121,7 +126,15 @@ impl Migrate {
                 return Err(conflict(format!("{why}; look at what changed meanwhile, and run this again")));
             }
         }
-        show(context, &report)
+        show(context, &report)?;
+        let damaged = report.items.iter().filter(|done| done.damaged).count();
+        if damaged > 0 {
+            return Err(CliError::failed(format!(
+                "{} could not be taken: put right what is said above and run this again; until then its hosts hold",
+                if damaged == 1 { "an image".to_owned() } else { format!("{damaged} images") }
+            )));
+        }
+        Ok(())
     }
 
     /// Whether everything can be taken, and written.
@@ -156,30 +169,41 @@ impl Migrate {
     }
 
     /// Hosts that the original would install at their next boot are installed at it here, too.
-    fn confirm(&self, context: &Context, plan: &Plan) -> Result {
-        let mut states: Vec<String> = Vec::new();
-        let mut count = 0_usize;
-        for host in &plan.hosts {
-            let writing = host.states.iter().find(|state| {
-                plan.images.iter().any(|image| image.request.name == **state && image.request.device.is_some())
-            });
-            if let Some(state) = writing {
-                count += 1;
-                if !states.contains(&state.to_string()) {
-                    states.push(state.to_string());
-                }
-            }
-        }
-        if count == 0 {
+    fn confirm(&self, context: &Context, (count, states): &(usize, BTreeSet<String>)) -> Result {
+        if *count == 0 {
             return Ok(());
         }
-        let hosts = if count == 1 { "1 host has".to_owned() } else { format!("{count} hosts have") };
+        let hosts = if *count == 1 { "1 host has".to_owned() } else { format!("{count} hosts have") };
+        let states: Vec<String> = states.iter().map(|state| harmless(state)).collect();
         let stake = format!(
             "{hosts} an order in the original ({}): the next boot erases the disk, if that was done already, too.",
-            harmless(&states.join(", "))
+            states.join(", ")
         );
         context.screen.confirm(&stake, self.consent.yes)
     }
+}
+
+/// How many of the new hosts have orders, and for what. An image is an order unless it is known to write nothing: one that
+/// has no disk yet, or no files, may get them any day.
+fn orders(plan: &Plan, stored: &[ImageView], new: &[u64]) -> (usize, BTreeSet<String>) {
+    let writes_nothing = |state: &str| match stored.iter().find(|image| image.name == state) {
+        // The one that is there stays, whatever the original has under this name.
+        Some(image) => image.manifest.as_ref().is_some_and(|manifest| manifest.writes == "nothing"),
+        None => plan.images.iter().any(|image| image.request.name.as_str() == state && !image.request.kind.writes()),
+    };
+    let mut states = BTreeSet::new();
+    let mut count = 0;
+    for host in plan.hosts.iter().filter(|host| new.contains(&host.id.get())) {
+        let orders: Vec<String> = host
+            .states
+            .iter()
+            .filter(|state| !state.is_built_in() && !writes_nothing(state.as_str()))
+            .map(ToString::to_string)
+            .collect();
+        count += usize::from(!orders.is_empty());
+        states.extend(orders);
+    }
+    (count, states)
 }
 
 async fn folders(client: &Client) -> Result<Folders> {
@@ -259,6 +283,7 @@ fn take_files(context: &Context, plan: &Plan, folders: &Folders, report: &mut Re
                 let done = report.items.iter_mut().find(|done| done.item.to.as_deref() == Some(&name));
                 if let Some(done) = done {
                     done.outcome = "not taken";
+                    done.damaged = true;
                     done.item.notes.push(error.to_string());
                 }
             }
@@ -312,6 +337,7 @@ fn report_of(plan: &Plan, dry_run: bool) -> Report {
             (Some(_), false) => "taken",
             (None, false) => "not taken",
         },
+        damaged: false,
     });
     let ordered = plan.hosts.iter().filter(|host| !host.states.is_new() && !host.states.is_finished());
     Report {

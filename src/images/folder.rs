@@ -48,6 +48,17 @@ pub enum FolderKind {
     },
 }
 
+impl FolderKind {
+    /// Whether booting it changes a disk.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        match self {
+            Self::Kiwi => true,
+            Self::Linux { writes, .. } => *writes != Writes::Nothing,
+        }
+    }
+}
+
 /// Copies a folder's files into the images folder and publishes them as an image, if there is none of that name.
 ///
 /// Blocks; `progress` hears how many bytes were copied.

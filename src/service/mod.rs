@@ -26,6 +26,7 @@ mod rehearsal;
 mod reload;
 mod report;
 mod roster;
+mod safeguards;
 mod schedule;
 mod transition;
 
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use crate::domain::{BootId, Change, Event, Host, HostId, Ignore};
 use crate::hooks::Hooks;
@@ -83,6 +85,8 @@ pub struct Settings {
     pub again_s: (u32, u32),
     /// Unknown machines that are registered in a minute; the rest is held. None: as many as come.
     pub new_hosts_per_minute: Option<u32>,
+    /// Hosts that may have been installed and are installed again within an hour; the rest holds.
+    pub reinstalls_per_hour: u32,
     /// Whether `/state` answers without a bootid.
     pub open_state: bool,
     /// Whether `/hosts` answers at all.
@@ -112,6 +116,8 @@ pub struct Service {
     outbox: Outbox,
     schedule: Schedule,
     spaces: Spaces,
+    /// One at a time is counted as a reinstall.
+    reinstalling: Semaphore,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -139,6 +145,7 @@ impl Service {
             outbox: Outbox::default(),
             schedule: Schedule::default(),
             spaces: Spaces::default(),
+            reinstalling: Semaphore::new(1),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,

@@ -180,6 +180,9 @@ fn an_installation_moves_over_and_its_hosts_boot() {
 
     // Disks would die by it.
     original.migrate(&server, &[]).refused(2, "say --yes");
+    // As they would once somebody gives the images their disks, or once they are imported.
+    let orders = original.migrate(&server, &["--harmless", "live"]).refused(2, "5 hosts have an order").err;
+    assert!(orders.contains("(gone, image1, image2, memtest)"), "{orders}");
     assert_eq!((server.json(&["host", "list"]), folders(&server)), (json!([]), empty));
     let report = original.report(&server, &["--yes", "--device", "image1=/dev/vda", "--harmless", "live"]);
     assert_eq!(report["new"], dry["new"]);
@@ -290,6 +293,22 @@ fn a_translated_post_install_script_does_what_the_original_did() {
 }
 
 #[test]
+fn a_damaged_image_is_a_failure_that_leaves_nothing_else_behind() {
+    let original = Original::full();
+    original.file("images/image1/image1.xz", "no xz at all");
+    let server = Site::new().serve();
+    let run = original.migrate(&server, &["--yes", "--device", "first"]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.err.contains("an image could not be taken") && run.out.contains("images/image1"), "{run:?}");
+    assert_eq!(server.json(&["image", "list"]).as_array().unwrap().len(), 3);
+    Machine::new(3).holds(&server, "image1");
+    // Put right, and run again.
+    original.kiwi("image1", "image1", &[]);
+    original.migrate(&server, &["--yes", "--device", "first"]).done();
+    Machine::new(3).boots(&server);
+}
+
+#[test]
 fn an_image_without_a_disk_holds_and_says_so() {
     let original = Original::full();
     let server = Site::new().serve();
@@ -314,6 +333,8 @@ fn every_bad_input_is_one_sentence_and_changes_nothing() {
     refused(&"[".repeat(100_000), 2, "recursion limit");
     refused("[{\"id\": 1, \"serial\": \"\\ud800\"}]", 2, "is damaged");
     refused("[\"x\"]", 1, "entry 1 is no host");
+    let million = format!("[\n{}\"x\"]", "\"x\",\n".repeat(999_999));
+    refused(&million, 1, "1000000 hosts of the original cannot be taken");
     refused("[{\"id\": 99999999999999999999}]", 1, "no usable id");
     refused(&json!([host(1, "new"), host(1, "new")]).to_string(), 1, "host 1 is there twice");
     let mut twin = host(2, "new");

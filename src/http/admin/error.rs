@@ -114,6 +114,9 @@ fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
         HostsError::Set(SetRefused::Quarantined(..)) | HostsError::Retry(RetryRefused::Quarantined(..)) => {
             (StatusCode::CONFLICT, "quarantined")
         }
+        HostsError::Locked(_) | HostsError::Set(SetRefused::Locked(_)) | HostsError::Retry(RetryRefused::Locked(_)) => {
+            (StatusCode::CONFLICT, "locked")
+        }
         HostsError::Retry(RetryRefused::NothingToRetry(..)) => (StatusCode::CONFLICT, "nothing_to_retry"),
         HostsError::Metadata(MetadataError::TooLarge(_)) => (StatusCode::PAYLOAD_TOO_LARGE, "metadata_too_large"),
         HostsError::Metadata(MetadataError::NotJson(_) | MetadataError::NotAnObject | MetadataError::TooDeep) => {
@@ -171,7 +174,11 @@ fn not_offered(error: &NotOffered) -> (StatusCode, &'static str) {
 fn import(error: &ImportError) -> (StatusCode, &'static str) {
     match error {
         ImportError::NoDevice => (StatusCode::BAD_REQUEST, "device_needed"),
-        ImportError::BuiltIn(_) | ImportError::OwnWord(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+        ImportError::BuiltIn(_)
+        | ImportError::OwnWord(_)
+        | ImportError::NeedlessDevice
+        | ImportError::OneName(_)
+        | ImportError::Empty(_) => (StatusCode::BAD_REQUEST, "bad_request"),
         ImportError::Exists(_) => (StatusCode::CONFLICT, "image_exists"),
         ImportError::Missing(_) => (StatusCode::NOT_FOUND, "image_not_found"),
         ImportError::Busy => (StatusCode::CONFLICT, "images_busy"),
@@ -179,10 +186,13 @@ fn import(error: &ImportError) -> (StatusCode, &'static str) {
         ImportError::Io(_) | ImportError::Manifest(_) => (StatusCode::INTERNAL_SERVER_ERROR, "images_failed"),
         ImportError::Archive(_)
         | ImportError::Kiwi(_)
+        | ImportError::Live(_)
         | ImportError::Payload(_)
         | ImportError::WrongSum(_)
         | ImportError::WrongRawSize { .. }
         | ImportError::DanglingLink(..)
+        | ImportError::WrongLength { .. }
+        | ImportError::TooMuch
         | ImportError::BadManifest(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_archive"),
     }
 }

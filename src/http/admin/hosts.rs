@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use crate::domain::{Actor, Edit, HostId, Hostname, Identity, IdentityEdit, MacAddr, Registration, Serial, States};
 use crate::hooks::Run;
 use crate::service::{Act, Terms};
-use crate::wire::{ActOnHost, AddHost, AdoptMachine, Changed, EditHost, HostView, Page};
+use crate::wire::{ActOnHost, AddHost, AdoptMachine, Changed, EditHost, HostView, LockHost, Page};
 
 use super::error::Refusal;
 use super::parse::{bad, document, if_match, list_query, merge, metadata, states};
@@ -104,6 +104,30 @@ pub(super) async fn release(
     let wanted: ActOnHost = document(&body)?;
     let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
     act_on(&admin, &host, &Act::Release, &terms).await
+}
+
+pub(super) async fn lock(
+    State(admin): Shared,
+    Path(host): Path<String>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Json<Changed>> {
+    let wanted: LockHost = document(&body)?;
+    let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
+    act_on(&admin, &host, &Act::Lock { why: wanted.why }, &terms).await
+}
+
+pub(super) async fn unlock(
+    State(admin): Shared,
+    Path(host): Path<String>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Json<Changed>> {
+    let wanted: ActOnHost = document(&body)?;
+    let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
+    act_on(&admin, &host, &Act::Unlock, &terms).await
 }
 
 pub(super) async fn forget(

@@ -8,6 +8,7 @@ mod configuration;
 mod conflicts;
 mod error;
 mod events;
+mod freeze;
 mod hosts;
 mod images;
 mod import;
@@ -20,6 +21,7 @@ mod rehearsal;
 mod server;
 mod socket;
 mod status;
+mod verification;
 mod view;
 
 use std::path::PathBuf;
@@ -99,6 +101,8 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/hosts/{host}/retry", post(hosts::retry))
         .route("/hosts/{host}/release", post(hosts::release))
         .route("/hosts/{host}/adopt", post(hosts::adopt))
+        .route("/hosts/{host}/lock", post(hosts::lock).delete(hosts::unlock))
+        .route("/freeze", get(freeze::show).put(freeze::freeze).delete(freeze::thaw))
         .route("/hosts/{host}/events", get(events::timeline))
         .route("/hosts/{host}/explain", get(status::explain))
         .route("/hosts/{host}/plan", get(status::plan))
@@ -107,6 +111,7 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/conflicts", get(conflicts::list))
         .route("/images", get(images::list))
         .route("/images/{name}", get(images::show).put(images::import).delete(images::remove))
+        .route("/images/{name}/verify", get(verification::verify))
         .route("/plugins", get(plugins::list))
         .route("/plugins/reload", post(plugins::reload_all))
         .route("/plugins/{name}", get(plugins::show).put(plugins::install).delete(plugins::remove).layer(component()))

@@ -1,8 +1,8 @@
 //! Why an operator's wish was not carried out, in sentences that name the remedy.
 
 use crate::domain::{
-    AdoptRefused, EditRefused, HostId, Hostname, Identity, IdentityRefused, MetadataError, RetryRefused, Serial,
-    SetRefused, StateName,
+    AdoptRefused, EditRefused, HostId, Hostname, Identity, IdentityRefused, LockedHost, MetadataError, RetryRefused,
+    Serial, SetRefused, StateName,
 };
 use crate::images::NotOffered;
 use crate::service::TransitionRefused;
@@ -89,6 +89,9 @@ pub enum HostsError {
     /// The order was refused.
     #[error(transparent)]
     Set(#[from] SetRefused),
+    /// It is locked.
+    #[error(transparent)]
+    Locked(#[from] LockedHost),
     /// The repetition was refused.
     #[error(transparent)]
     Retry(#[from] RetryRefused),

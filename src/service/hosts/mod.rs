@@ -26,8 +26,8 @@ use jiff::Timestamp;
 
 use crate::domain::{
     Activity, Actor, Ask, Change, Edit, Event, EventKind, HoldReason, Host, HostId, Identity, NextBoot, Recognition,
-    Registration, Serial, Stage, StateName, States, edit, finish_by_operator, forget, next_boot, recognise, register,
-    release, retry, set_states,
+    Registration, Serial, Stage, StateName, States, check_unlocked, edit, finish_by_operator, forget, lock, next_boot,
+    recognise, register, release, retry, set_states, unlock,
 };
 use crate::hooks::Run;
 use crate::images::Catalogue;
@@ -61,6 +61,13 @@ pub enum Act {
     },
     /// A host that came from a backup boots again.
     Release,
+    /// A host takes no orders and boots nothing that writes.
+    Lock {
+        /// Why, in the words of who locks it; may be empty.
+        why: String,
+    },
+    /// The lock is taken off.
+    Unlock,
     /// The host is no longer known.
     Forget {
         /// Whether a running attempt may be given up.
@@ -138,11 +145,12 @@ impl Service {
             let events = change.events.clone();
             let committed = match (terms.run, act) {
                 (Run::Dry, Act::Forget { .. }) => Ok(None),
-                (Run::Dry, Act::Set { .. } | Act::Finish | Act::Retry { .. } | Act::Release) => Ok(Some(change.host)),
+                (Run::Dry, _) => Ok(Some(change.host)),
                 (Run::Real, Act::Forget { .. }) => self.store.forget(&host, change).await.map(|()| None),
-                (Run::Real, Act::Set { .. } | Act::Finish | Act::Retry { .. } | Act::Release) => {
-                    self.commit_beside(&host, change, candidates.as_ref()).await.map(Some)
-                }
+                (
+                    Run::Real,
+                    Act::Set { .. } | Act::Finish | Act::Retry { .. } | Act::Release | Act::Lock { .. } | Act::Unlock,
+                ) => self.commit_beside(&host, change, candidates.as_ref()).await.map(Some),
             };
             match committed {
                 Ok(after) => {
@@ -218,6 +226,12 @@ impl Service {
         if host.quarantined && !host.states.current().is_built_in() {
             return Some(HoldReason::Quarantined(host.id));
         }
+        // Its boots that were handed out before go on.
+        if let Some(lock) = host.lock.as_ref().filter(|_| !host.is_attempt_open())
+            && is_order(&self.catalogue, &self.renderer, host.states.current())
+        {
+            return Some(HoldReason::Locked(host.id, lock.clone()));
+        }
         let boot = host.current_boot()?;
         if !boot.held && !matches!(boot.stage, Stage::Failed { .. }) {
             return None;
@@ -267,8 +281,8 @@ impl Service {
 
     fn erases(&self, before: &Host, after: &Host, act: &Act) -> Vec<Erased> {
         match act {
-            Act::Finish | Act::Forget { .. } => Vec::new(),
-            Act::Retry { .. } | Act::Release => self.erased_by(after),
+            Act::Finish | Act::Forget { .. } | Act::Lock { .. } => Vec::new(),
+            Act::Retry { .. } | Act::Release | Act::Unlock => self.erased_by(after),
             Act::Set { .. } => {
                 let same_disk = before.metadata.get(INSTALL_DEVICE) == after.metadata.get(INSTALL_DEVICE);
                 if before.step == after.step && same_disk { Vec::new() } else { self.erased_by(after) }
@@ -344,12 +358,17 @@ pub(super) fn change(host: &Host, act: &Act, actor: &Actor, now: Timestamp) -> R
             let (host, mut events) = edited.map_or_else(|| (host.clone(), Vec::new()), |edit| (edit.host, edit.events));
             let ordered = set_states(&host, states.clone(), *reinstall, *abort, actor.clone(), now)?;
             events.extend(ordered.events);
-            Ok(Some(Change { host: ordered.host, events, order: ordered.order }))
+            Ok(Some(Change { events, ..ordered }))
         }
         Act::Finish => Ok(finish_by_operator(host, actor.clone(), now)),
         Act::Retry { abort } => Ok(Some(retry(host, *abort, actor.clone(), now)?)),
         Act::Release => Ok(release(host, actor.clone(), now)),
+        Act::Lock { why } => Ok(lock(host, why, actor.clone(), now)),
+        Act::Unlock => Ok(unlock(host, actor.clone(), now)),
         Act::Forget { abort } if host.is_attempt_open() && !abort => Err(HostsError::BeingInstalled(host.label())),
-        Act::Forget { .. } => Ok(Some(forget(host, actor.clone(), now))),
+        Act::Forget { .. } => {
+            check_unlocked(host)?;
+            Ok(Some(forget(host, actor.clone(), now)))
+        }
     }
 }

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     domain::{Change, Event, Host, HostId, Identity},
     store::{
+        fleet::{guard_clearance, is_of_clearance},
         keys,
         kv::{Commit, Key, Kv, KvError, Outcome, Revision},
         record,
@@ -96,7 +97,7 @@ impl Store {
     }
 
     /// Writes a change that was made from `before`, with its events and whatever the indexes need. `Conflict` if the
-    /// host is another by now, `OrderSpent` if the change is an order whose name was used for this host before.
+    /// host is another by now, or what cleared its boot is so no longer; `OrderSpent` if the change is an order whose name was used for this host before.
     pub async fn commit(&self, before: &Host, change: Change) -> Result<Host, StoreError> {
         self.commit_beside(before, change, None).await
     }
@@ -123,6 +124,7 @@ impl Store {
         for _ in 0..MOST_TRIES {
             let mut commit = Commit::default();
             self.guard_version(&mut commit, before).await?;
+            guard_clearance(&mut commit, &change.clearance);
             let judged = candidates.map_or(&[][..], |candidates| &candidates.seen);
             self.put_index(&mut commit, &[Entries { id: before.id, gone: &gone, new: &new }], judged).await?;
             if let Some(cold) = &cold {
@@ -140,6 +142,8 @@ impl Store {
                 Outcome::Conflict(key) if spent.as_ref().is_some_and(|(spent, _)| *spent == key) => {
                     return Err(StoreError::OrderSpent);
                 }
+                // What it was decided on is no longer so.
+                Outcome::Conflict(key) if is_of_clearance(&key) => return Err(StoreError::Conflict),
                 Outcome::Conflict(key) if judged.iter().any(|judged| judged.key == key) => {
                     return Err(StoreError::Conflict);
                 }
