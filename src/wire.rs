@@ -132,6 +132,9 @@ pub struct ProgressView {
     pub percent: u8,
 }
 
+/// The header of a page of hosts that has the same as `next` in it.
+pub const NEXT_CURSOR: &str = "x-kiwispray-next";
+
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page<T> {

@@ -7,6 +7,7 @@
 mod act;
 mod backup;
 mod client;
+mod columns;
 mod completions;
 mod config;
 mod deploy;
