@@ -132,6 +132,9 @@ pub struct ProgressView {
     pub percent: u8,
 }
 
+/// The header of a page of hosts that has the same as `next` in it.
+pub const NEXT_CURSOR: &str = "x-kiwispray-next";
+
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page<T> {
@@ -243,6 +246,50 @@ pub struct ForgottenView {
     pub forgotten_at: Timestamp,
 }
 
+/// The machine that takes the place of a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdoptMachine {
+    /// Another host, which is then forgotten, by whatever names it; or a serial number, UUID or MAC of a machine that is held.
+    pub machine: String,
+    /// The serial number that the host must have before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_serial: Option<String>,
+    /// Say what would change, and change nothing.
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// A machine that asks and is not recognised clearly, since the server started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictView {
+    /// `weak`: it may be one host, and that is not enough; `conflict`: the evidence contradicts itself, or speaks for several;
+    /// `shared_serial`: it became a host of its own, with a serial number that others have; `nobody`: it shows nothing.
+    pub kind: String,
+    /// What it shows: its DMI serial number.
+    pub serial: Option<String>,
+    /// Its DMI UUID.
+    pub uuid: Option<String>,
+    /// Its network cards.
+    pub macs: Vec<String>,
+    /// Manufacturer and product, as its firmware words them.
+    pub model: Option<String>,
+    /// Where it asked from.
+    pub from: String,
+    /// When it asked first.
+    pub first_at: Timestamp,
+    /// When it asked last.
+    pub at: Timestamp,
+    /// How often.
+    pub asks: u64,
+    /// The hosts that it may be.
+    pub hosts: Vec<u64>,
+    /// The comparison with each of them, one sentence each.
+    pub findings: Vec<String>,
+    /// What resolves it, one command or sentence each.
+    pub remedies: Vec<String>,
+}
+
 /// What a change did, or would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Changed {
@@ -282,6 +329,17 @@ pub struct EventView {
     pub text: String,
     /// The particulars, by kind.
     pub data: Map<String, Value>,
+}
+
+/// An event that is damaged in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableEvent {
+    /// The host it happened to.
+    pub host: u64,
+    /// Its place on the host's timeline.
+    pub seq: u64,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// How the newest request of a host to `/bootstrap` was judged.

@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 
 use super::error::{CliError, Result};
 use super::server::Server;
-use crate::wire::{ActOnHost, AddHost, Changed, EditHost, ForgottenView, HostView, LockHost, Page, Problem};
+use crate::wire::{
+    ActOnHost, AddHost, AdoptMachine, Changed, EditHost, ForgottenView, HostView, LockHost, NEXT_CURSOR, Page, Problem,
+};
 
 /// All that may stand in a path segment, or a query value, as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -41,6 +43,8 @@ pub(crate) enum Act {
     Unlock(ActOnHost),
     /// Takes the host out of the store.
     Forget(ActOnHost),
+    /// Gives it the identity of another machine.
+    Adopt(AdoptMachine),
 }
 
 /// Which hosts are meant.
@@ -78,16 +82,27 @@ impl Client {
 
     /// Every host of a selection, in the order of their numbers.
     pub(crate) async fn hosts(&self, selection: &Selection) -> Result<Vec<HostView>> {
-        let mut hosts = Vec::new();
-        let mut cursor = None;
+        // A page is read on a thread of its own while the server makes the next one.
+        let mut pages = Vec::new();
+        let mut cursor: Option<String> = None;
         loop {
-            let page: Page<HostView> = self.get(&selection.path(cursor.as_deref())).await?;
-            hosts.extend(page.items);
-            match page.next {
+            let response = self.answer(self.request(Method::GET, &selection.path(cursor.as_deref()))).await?;
+            let next = response.headers().get(NEXT_CURSOR).and_then(|next| next.to_str().ok()).map(str::to_owned);
+            let text = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+            pages.push(tokio::task::spawn_blocking(move || serde_json::from_slice::<Page<HostView>>(&text)));
+            match next {
                 Some(next) => cursor = Some(next),
-                None => return Ok(hosts),
+                None => break,
             }
         }
+        let mut hosts = Vec::new();
+        for page in pages {
+            let strange = |error: &dyn std::fmt::Display| {
+                CliError::failed(format!("{} answered something else than expected: {error}", self.server))
+            };
+            hosts.extend(page.await.map_err(|error| strange(&error))?.map_err(|error| strange(&error))?.items);
+        }
+        Ok(hosts)
     }
 
     /// Does, or with `dry_run` only tries, something to a host that is still what it was when it was looked at.
@@ -103,6 +118,9 @@ impl Client {
             }
             Act::Release(act) => {
                 self.request(Method::POST, &format!("{path}/release")).json(&ActOnHost { dry_run, ..act.clone() })
+            }
+            Act::Adopt(adopt) => {
+                self.request(Method::POST, &format!("{path}/adopt")).json(&AdoptMachine { dry_run, ..adopt.clone() })
             }
             Act::Lock(lock) => {
                 self.request(Method::POST, &format!("{path}/lock")).json(&LockHost { dry_run, ..lock.clone() })

@@ -7,6 +7,7 @@
 mod act;
 mod backup;
 mod client;
+mod columns;
 mod completions;
 mod config;
 mod deploy;
@@ -227,6 +228,9 @@ mod tests {
             &["host", "lock"],
             &["host", "unlock"],
             &["host", "forget"],
+            &["host", "identity"],
+            &["host", "adopt"],
+            &["host", "conflicts"],
             &["host", "import"],
             &["host", "export"],
             &["host", "plan"],

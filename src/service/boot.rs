@@ -21,6 +21,7 @@ use crate::render::{BaseUrl, BootScript, HoldVars, LocalVars, NewVars, ServerVar
 use crate::store::{Candidates, StoreError};
 
 use super::explain::{Decision, Explanation};
+use super::held::Doubt;
 use super::plan::{Occasion, Rendered, boot_request, host_vars};
 use super::plugins::{By, PatchRefused};
 use super::transition::MayBecome;
@@ -187,20 +188,29 @@ impl Service {
         trail.findings = findings;
         match recognition {
             Recognition::Nobody => {
+                self.held.keep(asking.facts, asking.from, self.clock.now(), Doubt::Nobody, &[]);
                 Ok(Told::hold(None, "this machine reports no usable serial number, UUID or MAC address"))
             }
             Recognition::Known(id) => match found.hosts.into_iter().find(|host| host.id == id) {
-                Some(host) => self.serve(host, asking, trail).await,
+                Some(host) => {
+                    self.held.resolved(&asking.facts.identity, asking.from);
+                    self.serve(host, asking, trail).await
+                }
                 None => Err(StoreError::Conflict),
             },
             Recognition::New { serial_shared_with } => self.welcome(&found, &serial_shared_with, asking, trail).await,
             Recognition::Returned { was, evidence } => self.welcome_back(&found, &was, evidence, asking).await,
             Recognition::Doubt { candidates, forgotten, weak } => {
+                let doubt = match candidates.as_slice() {
+                    [only] if weak => Doubt::Weak(*only),
+                    several => Doubt::Conflict(several.to_vec()),
+                };
+                self.held.keep(asking.facts, asking.from, self.clock.now(), doubt, &trail.findings);
                 let doubtful = found.hosts.into_iter().filter(|host| candidates.contains(&host.id)).collect();
                 let remedy = match (forgotten.first(), weak) {
                     (Some(id), _) => format!("If host {id} is gone: kiwispray host forget --for-good {id}"),
                     (None, true) => {
-                        "If only its cards were changed, `kiwispray host forget` lets it become known anew".to_owned()
+                        "`kiwispray host conflicts` shows the command that says it is the same machine".to_owned()
                     }
                     (None, false) => "A card that several machines share belongs into identity.ignore".to_owned(),
                 };
@@ -245,6 +255,10 @@ impl Service {
         };
         let registered = self.store.register(found, |id| register(id, registration, Actor::Machine, now)).await?;
         tracing::info!(host = %registered.id, from = %asking.from, state = %registered.states, "registered");
+        if !twins.is_empty() {
+            let doubt = Doubt::SharedSerial { id: registered.id, with: twins.to_vec() };
+            self.held.keep(asking.facts, asking.from, now, doubt, &trail.findings);
+        }
         self.serve(registered, asking, trail).await
     }
 

@@ -3,6 +3,7 @@
 use clap::Parser;
 
 mod bench;
+mod bench_list;
 mod deny;
 mod e2e;
 mod packages;

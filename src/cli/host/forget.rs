@@ -37,6 +37,7 @@ const FOR_GOOD: &str = "These hosts will be gone. If such a machine comes back, 
 impl Forget {
     pub(crate) async fn run(self, context: &Context) -> Result {
         let Self { targets, consent, abort, for_good, expect_serial } = self;
+        targets.refuse_all()?;
         let question = Question::Always(if for_good { FOR_GOOD } else { FORGETTING });
         let act = Act::Forget(ActOnHost { abort, for_good, expect_serial, ..ActOnHost::default() });
         match act_on(context, &targets, &act, consent, question).await {

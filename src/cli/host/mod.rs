@@ -1,9 +1,11 @@
 //! `kiwispray host …`
 
 mod add;
+mod conflicts;
 mod events;
 mod export;
 mod forget;
+mod identity;
 mod import;
 mod judge;
 mod rehearse;
@@ -43,6 +45,12 @@ pub(crate) enum HostCommand {
     Unlock(Unlock),
     /// Forget hosts: if they boot again, they are new, or boot their own disk if they were installed
     Forget(forget::Forget),
+    /// Change what recognises a host
+    Identity(identity::Identity),
+    /// Say that a machine takes the place of a host: its mainboard was swapped, say
+    Adopt(identity::Adopt),
+    /// List machines that ask and are not recognised clearly, since the server started
+    Conflicts(conflicts::Conflicts),
     /// Make hosts known, or change them, as a list says
     Import(import::Import),
     /// Write hosts as a list that `host import` reads
@@ -140,6 +148,9 @@ impl HostCommand {
                 act_on(context, &targets, &act, consent, Question::Erasing).await
             }
             Self::Forget(forget) => forget.run(context).await,
+            Self::Identity(identity) => identity.run(context).await,
+            Self::Adopt(adopt) => adopt.run(context).await,
+            Self::Conflicts(conflicts) => conflicts.run(context).await,
             Self::Import(import) => import.run(context).await,
             Self::Export(export) => export.run(context).await,
             Self::Plan(plan) => plan.run(context).await,

@@ -5,6 +5,7 @@
 
 mod backup;
 mod configuration;
+mod conflicts;
 mod error;
 mod events;
 mod forgotten;
@@ -102,6 +103,7 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/hosts/{host}/finish", post(hosts::finish))
         .route("/hosts/{host}/retry", post(hosts::retry))
         .route("/hosts/{host}/release", post(hosts::release))
+        .route("/hosts/{host}/adopt", post(hosts::adopt))
         .route("/hosts/{host}/lock", post(hosts::lock).delete(hosts::unlock))
         .route("/forgotten", get(forgotten::list))
         .route("/forgotten/{id}", delete(forgotten::forget))
@@ -111,6 +113,7 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/hosts/{host}/plan", get(status::plan))
         .route("/import/hosts", post(import::run).layer(DefaultBodyLimit::max(MOST_LIST_BYTES)))
         .route("/migration/hosts", post(migration::take))
+        .route("/conflicts", get(conflicts::list))
         .route("/images", get(images::list))
         .route("/images/{name}", get(images::show).put(images::import).delete(images::remove))
         .route("/images/{name}/verify", get(verification::verify))

@@ -396,15 +396,18 @@ fn change_of(host: &Host, row: Row) -> Plan {
             return false;
         }
         let was_offered = host.boot.is_some() || !host.past.is_empty();
-        let may_order = !host.may_be_installed() && (host.states.is_new() || !was_offered);
-        if !may_order {
+        let why = if host.lock.is_some() {
+            format!("as it is locked: kiwispray host unlock {}", host.id)
+        } else if host.quarantined {
+            format!("as it came from a backup: kiwispray release {}", host.id)
+        } else if host.may_be_installed() || (was_offered && !host.states.is_new()) {
             let flag = if host.states.is_finished() { " --reinstall" } else { "" };
-            kept.push(format!(
-                "its states stay {}, as it has been booted: `kiwispray host set {} --state {states}{flag}` orders",
-                host.states, host.id
-            ));
-        }
-        may_order
+            format!("as it was booted: an order of its own is kiwispray host set {} --state {states}{flag}", host.id)
+        } else {
+            return true;
+        };
+        kept.push(format!("its states stay {}, {why}", host.states));
+        false
     });
     let known = &host.identity;
     let identity = IdentityEdit {

@@ -4,6 +4,7 @@
 //! nothing otherwise; a trial runs the very code of the act and stops before the commit. Orders are refused for states
 //! that nothing can boot.
 
+mod adopt;
 mod error;
 mod identity;
 mod import;
