@@ -110,6 +110,11 @@ mod tests {
         }
     }
 
+    /// The pieces of a payload that was delivered whole.
+    fn whole() -> Vec<Range<u64>> {
+        std::iter::once(0..6).collect()
+    }
+
     /// Host 1 fetches the payload `vmlinuz` of six bytes.
     async fn fetching(site: &Site) -> (BootId, Arc<dyn Delivery>) {
         site.boot().await;
@@ -130,7 +135,7 @@ mod tests {
         site.service.release(Arc::clone(&heir) as Arc<dyn Heir>).await;
         assert!(delivery.handing(3..6));
         delivery.before_last().await.unwrap();
-        assert_eq!(heir.told(), [[0..6]]);
+        assert_eq!(heir.told(), [whole()]);
     }
 
     #[tokio::test]
@@ -157,7 +162,8 @@ mod tests {
         let site = Site::with_host("web", vec![]).await;
         site.boot().await;
         let bootid: BootId = site.call().await.bootid.unwrap().parse().unwrap();
-        let carried = Carried { bootid, file: "vmlinuz".to_owned(), size_bytes: 6, pieces: vec![0..2] };
+        let carried =
+            Carried { bootid, file: "vmlinuz".to_owned(), size_bytes: 6, pieces: std::iter::once(0..2).collect() };
         assert!(site.service.progress(bootid.host()).is_none());
         site.service.carry(&carried).await.unwrap();
         assert_eq!(site.service.progress(bootid.host()).unwrap().newest.delivered_bytes, 2);
@@ -174,12 +180,7 @@ mod tests {
         site.boot().await;
         let over: BootId = site.call().await.bootid.unwrap().parse().unwrap();
         let (newer, delivery) = fetching(&site).await;
-        let carried = Carried {
-            bootid: over,
-            file: "vmlinuz".to_owned(),
-            size_bytes: 6,
-            pieces: vec![Range { start: 0, end: 6 }],
-        };
+        let carried = Carried { bootid: over, file: "vmlinuz".to_owned(), size_bytes: 6, pieces: whole() };
         site.service.carry(&carried).await.unwrap();
         // Not even when it was the current one a moment ago.
         site.service.progress.carry(&carried, site.service.now());
