@@ -19,7 +19,7 @@ const SUGGESTION_LIKENESS: f64 = 0.8;
 const PATH_KEYS: [&str; 5] = ["data_dir", "images_dir", "templates_dir", "plugins_dir", "ipxe_dir"];
 
 /// Every key and section, for suggestions. A test holds it against [`Raw`].
-pub(super) const KEYS: [&str; 32] = [
+pub(super) const KEYS: &[&str] = &[
     "data_dir",
     "images_dir",
     "templates_dir",
@@ -39,6 +39,7 @@ pub(super) const KEYS: [&str; 32] = [
     "boot.drain_s",
     "identity.ignore",
     "limits.new_hosts_per_minute",
+    "limits.reinstalls_per_hour",
     "store.cache_mb",
     "store.free_space_floor_mb",
     "admin.group",
@@ -100,6 +101,7 @@ pub(super) struct RawIdentity {
 #[serde(default)]
 pub(super) struct RawLimits {
     pub(super) new_hosts_per_minute: Option<u64>,
+    pub(super) reinstalls_per_hour: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -266,7 +268,7 @@ fn suggestion(key: &str) -> Option<&'static str> {
         let whole = strsim::normalized_damerau_levenshtein(key, known);
         whole.max(strsim::normalized_damerau_levenshtein(&last(key), &last(known)))
     };
-    let best = KEYS.into_iter().map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let best = KEYS.iter().copied().map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 >= SUGGESTION_LIKENESS).then_some(best.1)
 }
 

@@ -50,6 +50,7 @@ impl Purpose {
                 "seabios",
                 "tcpdump",
                 "util-linux",
+                "xorriso",
                 "xz-utils",
             ],
             Purpose::Kiwi => &[
