@@ -113,8 +113,8 @@ impl Walk {
             self.uefi.console.wait_for(WAITING, STEP_TIME)?;
         }
         self.server.cli(&["host", "set", &uefi, "--state", "wipe,image2", "--yes"])?;
-        for (step, rest) in [("wipe", "image2"), ("image2", "finished")] {
-            self.uefi.console.wait_for(&format!("boots {step}"), FIRMWARE_TIME)?;
+        for (step, script, rest) in [("wipe", "boots wipe", "image2"), ("image2", "installs image2", "finished")] {
+            self.uefi.console.wait_for(script, FIRMWARE_TIME)?;
             if step == "image2" {
                 self.uefi.console.wait_for("e2e: the payload of image2 comes", STEP_TIME)?;
                 self.server.hand_over()?;
