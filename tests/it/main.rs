@@ -20,6 +20,7 @@ mod doctor;
 mod doubt;
 mod hostile;
 mod layers;
+mod manual;
 mod migrate;
 mod operators;
 mod people;

@@ -57,6 +57,7 @@ const LONG: &[Step] = &[
         name: "JavaScript and Python plugins",
         run: || cargo(&["test", "--test", "langs", "--", "--test-threads", "1"]),
     },
+    Step { name: "the manual deploys", run: || one(e2e::run_scenario(Scenario::Manual, false)) },
     Step { name: "KIWI installs", run: || one(e2e::run_scenario(Scenario::Kiwi, false)) },
     Step { name: "NetBox syncs", run: netbox },
 ];
