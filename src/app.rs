@@ -60,6 +60,9 @@ pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     if store.is_quarantined() {
         tracing::warn!("a backup was restored: nothing writes a disk until it is released, see `kiwispray release`");
     }
+    if let Some(freeze) = store.frozen().await.context("cannot tell whether the store is frozen")? {
+        tracing::warn!("frozen {freeze}; no image that writes a disk is booted until `kiwispray thaw`");
+    }
     let ipxe = IpxeFiles::find(config.ipxe_dir.as_deref());
     let (service, host) = build(&config, store);
     let again = source.clone();
@@ -205,6 +208,7 @@ fn settings(config: &Config) -> Settings {
         most_attempts: config.boot.attempts,
         again_s: (config.boot.again_s_min, config.boot.again_s_max),
         new_hosts_per_minute: config.limits.new_hosts_per_minute,
+        reinstalls_per_hour: config.limits.reinstalls_per_hour,
         open_state: config.boot.open_state,
         open_hosts: config.boot.open_hosts,
         local: config.boot.local,

@@ -5,11 +5,13 @@
 //! written as an array of state names.
 
 mod config;
+mod import;
 mod migration;
 mod plugin;
 mod store;
 
 pub use config::{RereadView, SettingView};
+pub use import::{HostRow, HostRows, RowAnswer, RowDone, RowProblem};
 pub use migration::{TakeHost, TakeHosts, TookHost};
 pub use plugin::{
     ApproveOrders, Approved, BreakerView, DroppedView, InstallPlugin, InstalledPlugin, JobRanView, JobView, KeptView,
@@ -63,10 +65,58 @@ pub struct HostView {
     /// Whether it came from a restored backup and boots only its own disk until it is released.
     #[serde(default)]
     pub quarantined: bool,
+    /// Who locked it, if anybody did: it takes no orders, and boots nothing that writes.
+    #[serde(default)]
+    pub lock: Option<SafeguardView>,
     /// When it became known.
     pub created_at: Timestamp,
     /// When it last changed.
     pub changed_at: Timestamp,
+}
+
+/// A lock, or a freeze.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SafeguardView {
+    /// Who: `operator NAME`.
+    pub by: String,
+    /// Since when.
+    pub at: Timestamp,
+    /// Why, in their words; may be empty.
+    pub why: String,
+}
+
+/// A lock to be put on a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LockHost {
+    /// Why.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+    /// The serial number that the host must have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_serial: Option<String>,
+    /// Say what would change, and change nothing.
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// A freeze to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FreezeFleet {
+    /// Why.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub why: String,
+}
+
+/// Whether images that write disks are booted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeView {
+    /// The freeze that there is now.
+    pub frozen: Option<SafeguardView>,
+    /// The one that this request put an end to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<SafeguardView>,
 }
 
 /// How far the transfer of a file is.
@@ -132,6 +182,18 @@ pub struct EditHost {
     /// The new queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub states: Option<Vec<String>>,
+    /// The serial number; an empty text takes it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// The UUID; an empty text takes it away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Network cards that it has besides.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub add_macs: Vec<String>,
+    /// Network cards that it has no longer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drop_macs: Vec<String>,
     /// Whether a finished host may be installed again.
     #[serde(skip_serializing_if = "is_false")]
     pub reinstall: bool,
@@ -254,7 +316,7 @@ pub struct ImageView {
 /// What an image's manifest says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestView {
-    /// `kiwi` or `linux`.
+    /// `kiwi`, `linux` or `live`.
     pub kind: String,
     /// What booting it does to disks: `nothing`, `disk` or `wipe`.
     pub writes: String,
@@ -274,7 +336,8 @@ pub struct ManifestView {
     pub total_bytes: u64,
 }
 
-/// How an image is to be imported; the archive is the body of the request.
+/// How an image is to be imported. The body of the request is what KIWI built or, with `kernel`, the bytes of the kernel
+/// and behind them those of the initrd.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ImportQuery {
@@ -284,6 +347,27 @@ pub struct ImportQuery {
     /// Kernel arguments behind those of the archive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub append: Option<String>,
+    /// The file name of what KIWI built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The kernel's file name, for what KIWI did not build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
+    /// Bytes of the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_bytes: Option<u64>,
+    /// The initrd's file name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd: Option<String>,
+    /// Bytes of the initrd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initrd_bytes: Option<u64>,
+    /// What kernel and initrd do to disks: `nothing`, `disk` or `wipe`; has to be said, as nobody can see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writes: Option<String>,
+    /// Whether machines in this state may report their MACs and metadata.
+    #[serde(skip_serializing_if = "is_false")]
+    pub inventory: bool,
     /// Whether an image of that name may be replaced.
     #[serde(skip_serializing_if = "is_false")]
     pub replace: bool,
@@ -300,6 +384,36 @@ pub struct ImportedView {
     pub kept_templates: Vec<String>,
     /// Whether it replaced another image.
     pub replaced: bool,
+}
+
+/// A line of a verification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifyLine {
+    /// How far it is.
+    Progress {
+        /// Bytes that were read.
+        read_bytes: u64,
+        /// Bytes of the whole image.
+        total_bytes: u64,
+    },
+    /// How it ended; the last line.
+    Done(VerifiedView),
+}
+
+/// An image that was read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifiedView {
+    /// The image.
+    pub name: String,
+    /// Files that were read.
+    pub files: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those of them that no sum was recorded of.
+    pub unrecorded: Vec<String>,
+    /// Why it is not whole; absent when it is.
+    pub problem: Option<String>,
 }
 
 /// The server itself.
@@ -323,6 +437,9 @@ pub struct StatusView {
     pub started_at: Timestamp,
     /// Its plugins.
     pub plugins: Vec<PluginView>,
+    /// The freeze: no image that writes a disk is booted.
+    #[serde(default)]
+    pub frozen: Option<SafeguardView>,
     /// What keeps it from being ready, one sentence each.
     pub not_ready: Vec<String>,
     /// What works, but not as it should, one sentence each.

@@ -103,6 +103,7 @@ fn settings() -> Settings {
         most_attempts: 3,
         again_s: (3, 30),
         new_hosts_per_minute: None,
+        reinstalls_per_hour: 10,
         open_state: false,
         open_hosts: false,
         local: LocalBoot::Exit,

@@ -8,10 +8,11 @@ use clap::Args;
 use super::Context;
 use super::client::{Act, Selection};
 use super::error::{CliError, Result};
+use super::freeze::banner;
 use super::screen::{Format, Paint};
 use super::table::state;
 use super::undo::undo;
-use super::words::{disk, harmless, label, last_seen, queue};
+use super::words::{disk, harmless, label, last_seen, queue, since};
 use crate::wire::{Changed, HostView};
 
 /// Hosts to act on.
@@ -103,6 +104,11 @@ pub(crate) async fn act_on(
         }
     }
     report(context, act, &done, "changed")?;
+    if done.iter().any(|changed| !changed.erases.is_empty())
+        && let Some(frozen) = banner(&client).await?
+    {
+        context.screen.remark(&frozen);
+    }
     if failures.is_empty() { Ok(()) } else { Err(together(failures, "these hosts were not changed")) }
 }
 
@@ -143,6 +149,11 @@ fn differences(before: &HostView, after: &HostView, color: bool) -> Vec<String> 
     }
     if before.quarantined && !after.quarantined {
         lines.push("  quarantine: released".to_owned());
+    }
+    if before.lock != after.lock {
+        let told =
+            |host: &HostView| host.lock.as_ref().map_or_else(|| "none".to_owned(), |lock| harmless(&since(lock)));
+        lines.push(format!("  lock: {} -> {}", told(before), told(after)));
     }
     if before.attempts != after.attempts && before.states == after.states {
         lines.push(format!("  attempts: {} -> {}", before.attempts, after.attempts));

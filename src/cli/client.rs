@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{CliError, Result};
 use super::server::Server;
-use crate::wire::{ActOnHost, AddHost, Changed, EditHost, HostView, Page, Problem};
+use crate::wire::{ActOnHost, AddHost, Changed, EditHost, HostView, LockHost, Page, Problem};
 
 /// All that may stand in a path segment, or a query value, as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -33,6 +33,10 @@ pub(crate) enum Act {
     Retry(ActOnHost),
     /// Lets a quarantined host boot again.
     Release(ActOnHost),
+    /// Lets it take no orders.
+    Lock(LockHost),
+    /// Lets it take orders again.
+    Unlock(ActOnHost),
     /// Takes the host out of the store.
     Forget(ActOnHost),
 }
@@ -98,6 +102,12 @@ impl Client {
             Act::Release(act) => {
                 self.request(Method::POST, &format!("{path}/release")).json(&ActOnHost { dry_run, ..act.clone() })
             }
+            Act::Lock(lock) => {
+                self.request(Method::POST, &format!("{path}/lock")).json(&LockHost { dry_run, ..lock.clone() })
+            }
+            Act::Unlock(act) => {
+                self.request(Method::DELETE, &format!("{path}/lock")).json(&ActOnHost { dry_run, ..act.clone() })
+            }
             Act::Forget(act) => self.request(Method::DELETE, &path).json(&ActOnHost { dry_run, ..act.clone() }),
         };
         self.decode(request.header(header::IF_MATCH, format!("\"{}\"", host.revision))).await
@@ -118,6 +128,11 @@ impl Client {
         self.answer(self.request(Method::POST, path)).await.map(drop)
     }
 
+    /// Puts a document in the place of another.
+    pub(crate) async fn put_document<T: DeserializeOwned>(&self, path: &str, document: &impl Serialize) -> Result<T> {
+        self.decode(self.request(Method::PUT, path).json(document)).await
+    }
+
     /// Sends bytes.
     pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: Vec<u8>) -> Result<T> {
         self.decode(self.request(Method::PUT, path).body(body)).await
@@ -132,6 +147,29 @@ impl Client {
         let response = self.answer(self.request(Method::POST, path).body(body)).await?;
         let lost = |error: reqwest::Error| CliError::unreachable(format!("the server went away: {}", cause(&error)));
         Ok(Box::pin(response.bytes_stream().map(move |piece| piece.map_err(lost))))
+    }
+
+    /// Sends a document and hands over the documents of the answer, one a line, as they come.
+    pub(crate) async fn post_for_lines<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+        mut take: impl FnMut(T),
+    ) -> Result {
+        let body = serde_json::to_vec(document).map_err(|error| CliError::failed(error.to_string()))?;
+        let mut pieces = self.post_for_stream(path, body).await?;
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(piece) = pieces.next().await {
+            rest.extend_from_slice(&piece?);
+            let Some(end) = rest.iter().rposition(|byte| *byte == b'\n') else { continue };
+            let whole: Vec<u8> = rest.drain(..=end).collect();
+            for line in whole.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+                take(serde_json::from_slice(line).map_err(|error| {
+                    CliError::failed(format!("the server answered something else than expected: {error}"))
+                })?);
+            }
+        }
+        Ok(())
     }
 
     /// Sends a stream of bytes.

@@ -1,28 +1,24 @@
 //! `kiwispray image …`
 
-use std::path::PathBuf;
+use std::borrow::Cow;
 
 use clap::{Args, Subcommand};
-use futures_util::StreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::fs::File;
-use tokio_util::io::ReaderStream;
 
 use super::Context;
-use super::client::{query_of, segment, with_query};
-use super::error::{CliError, Result};
+use super::client::{segment, with_query};
+use super::error::Result;
+use super::image_import::Import;
+use super::image_verify::Verify;
 use super::screen::{Format, Screen, Verbosity};
 use super::table::{facts, images};
-use super::words::{disk, harmless, shell, size};
-use crate::wire::{Erasure, ImageView, ImportQuery, ImportedView};
-
-/// How much of an archive is read at once.
-const PIECE_BYTES: usize = 256 * 1024;
+use super::words::{harmless, size};
+use crate::wire::ImageView;
 
 /// What can be done about images.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
-    /// Import an image that KIWI built
+    /// Import an image that KIWI built, or a kernel and initrd
     Import(Import),
     /// List images
     List,
@@ -31,26 +27,10 @@ pub(crate) enum ImageCommand {
         /// The image
         name: String,
     },
+    /// Read stored images again and compare them with what was imported
+    Verify(Verify),
     /// Remove an image
     Remove(Remove),
-}
-
-/// Imports an image.
-#[derive(Debug, Args)]
-pub(crate) struct Import {
-    /// The image's name, which is the state that boots it
-    name: String,
-    /// The archive: NAME.install.tar or NAME.install.tar.xz
-    file: PathBuf,
-    /// The disk to write: /dev/disk/by-id/…, another /dev/…, smallest, or first (by name)
-    #[arg(long, value_name = "DEVICE")]
-    device: String,
-    /// More kernel arguments
-    #[arg(long, value_name = "ARGUMENTS", allow_hyphen_values = true)]
-    append: Option<String>,
-    /// Replace an image of that name
-    #[arg(long)]
-    replace: bool,
 }
 
 /// Removes an image.
@@ -89,33 +69,8 @@ impl ImageCommand {
                     Format::Text => screen.line(&shown(&image)),
                 }
             }
+            Self::Verify(verify) => verify.run(context).await,
             Self::Remove(remove) => remove.run(context).await,
-        }
-    }
-}
-
-impl Import {
-    async fn run(self, context: &Context) -> Result {
-        let (client, screen) = (context.client()?, &context.screen);
-        let unreadable = |error: std::io::Error| CliError::failed(format!("{}: {error}", self.file.display()));
-        let file = File::open(&self.file).await.map_err(unreadable)?;
-        let about = file.metadata().await.map_err(unreadable)?;
-        if !about.is_file() {
-            return Err(CliError::usage(format!("{} is no file", self.file.display())));
-        }
-        let query = ImportQuery { device: Some(self.device), append: self.append, replace: self.replace };
-        let bar = bar(about.len(), screen);
-        let path = query_of(&path(&self.name), &query)?;
-        let sent = bar.clone();
-        let body = ReaderStream::with_capacity(file, PIECE_BYTES).inspect(move |piece| {
-            sent.inc(piece.as_ref().map_or(0, |bytes| bytes.len() as u64));
-        });
-        let imported = client.upload(&path, about.len(), body).await;
-        bar.finish_and_clear();
-        let imported: ImportedView = imported?;
-        match screen.format {
-            Format::Json => screen.json(&imported),
-            Format::Text => screen.line(&told(&imported)),
         }
     }
 }
@@ -133,44 +88,22 @@ impl Remove {
     }
 }
 
-fn path(name: &str) -> String {
+/// Where the admin plane has an image.
+pub(super) fn path(name: &str) -> String {
     format!("/api/v1/images/{}", segment(name))
 }
 
-fn bar(bytes: u64, screen: &Screen) -> ProgressBar {
+/// A bar for so many bytes of something that takes long.
+pub(super) fn bar(doing: impl Into<Cow<'static, str>>, bytes: u64, screen: &Screen) -> ProgressBar {
     let is_wanted = screen.verbosity >= Verbosity::Normal;
     let target = if is_wanted { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(bytes), target);
-    let template = "importing {bar:30} {percent:>3} % of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} to go";
+    let template = "{msg} {bar:30} {percent:>3} % of {decimal_total_bytes}, {decimal_bytes_per_sec}, {eta} to go";
     match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
+        Ok(style) => bar.with_style(style).with_message(doing),
         // The template is a constant; a plain bar is no reason to stop.
         Err(_) => bar,
     }
-}
-
-fn told(imported: &ImportedView) -> String {
-    let image = &imported.image;
-    let name = harmless(&image.name);
-    let mut lines = vec![format!("{name}: {}", if imported.replaced { "replaced" } else { "imported" })];
-    if let Some(manifest) = &image.manifest {
-        let erasure = Erasure { state: name.clone(), disk: manifest.device.clone() };
-        lines.push(format!(
-            "  a machine that boots it loses what is on {} ({} to fetch)",
-            disk(&erasure),
-            size(manifest.total_bytes)
-        ));
-    }
-    if !imported.dropped_args.is_empty() {
-        let args = harmless(&imported.dropped_args.join(" "));
-        lines.push(format!("  left out, as the server says it itself: {args}"));
-    }
-    if !imported.kept_templates.is_empty() {
-        lines.push(format!("  kept from the replaced image: {}", harmless(&imported.kept_templates.join(", "))));
-    }
-    lines.push(format!("  next: kiwispray deploy {} HOST", shell(&name)));
-    lines.push(format!("  undo: kiwispray image remove {}", shell(&name)));
-    lines.join("\n")
 }
 
 fn shown(image: &ImageView) -> String {
@@ -203,24 +136,6 @@ fn shown(image: &ImageView) -> String {
 mod tests {
     use super::super::samples;
     use super::*;
-
-    #[test]
-    fn an_import_tells_what_it_will_write_and_what_comes_next() {
-        let imported = ImportedView {
-            image: samples::image("image1"),
-            dropped_args: vec!["rd.kiwi.install.pxe".into()],
-            kept_templates: vec!["post_install.sh.hbs".into()],
-            replaced: false,
-        };
-        insta::assert_snapshot!(told(&imported), @r"
-        image1: imported
-          a machine that boots it loses what is on its first disk (1.0 GB to fetch)
-          left out, as the server says it itself: rd.kiwi.install.pxe
-          kept from the replaced image: post_install.sh.hbs
-          next: kiwispray deploy image1 HOST
-          undo: kiwispray image remove image1
-        ");
-    }
 
     #[test]
     fn an_image_is_shown_whole() {

@@ -4,7 +4,7 @@ use serde_json::Map;
 
 use crate::wire::{
     BreakerView, EventView, HostView, ImageView, JobView, KeptView, ManifestView, OutboxView, PluginDetail,
-    ProgressView, ReachView,
+    ProgressView, ReachView, SafeguardView,
 };
 
 /// A new host with this number.
@@ -28,6 +28,7 @@ pub(crate) fn host(id: u64) -> HostView {
         last_seen: Some(time("2026-11-22T10:00:00Z")),
         seen: true,
         quarantined: false,
+        lock: None,
         created_at: time("2026-11-20T08:00:00Z"),
         changed_at: time("2026-11-22T10:00:00Z"),
     }
@@ -54,6 +55,16 @@ pub(crate) fn installing(id: u64) -> HostView {
 pub(crate) fn held(id: u64) -> HostView {
     let hold = format!("installed but never reported: kiwispray host finish {id} or kiwispray host retry {id}");
     HostView { hold: Some(hold), progress: None, running: false, ..installing(id) }
+}
+
+/// A finished host that nobody may order anything for.
+pub(crate) fn locked(id: u64) -> HostView {
+    let lock = SafeguardView {
+        by: "operator ada".into(),
+        at: time("2026-11-21T10:00:00Z"),
+        why: "its disk is evidence".into(),
+    };
+    HostView { state: "finished".into(), states: vec!["finished".into()], lock: Some(lock), ..host(id) }
 }
 
 /// An image that writes the first disk.

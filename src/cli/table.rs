@@ -3,7 +3,7 @@
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 
 use super::screen::{Look, Paint};
-use super::words::{harmless, last_seen, queue, size};
+use super::words::{harmless, last_seen, queue, since, size};
 use crate::wire::{EventView, HostView, ImageView, ManifestView};
 
 /// Hosts, one a line; below them, what those that hold wait for.
@@ -27,6 +27,9 @@ pub(crate) fn hosts(hosts: &[HostView], look: Look) -> String {
         if let Some(hold) = &host.hold {
             let line = format!("host {} holds: {}", host.id, harmless(hold));
             text.push_str(&format!("\n{}", Paint::Bad.on(&line, look.color)));
+        } else if let Some(lock) = &host.lock {
+            let line = format!("host {} is locked {}", host.id, harmless(&since(lock)));
+            text.push_str(&format!("\n{}", Paint::Faint.on(&line, look.color)));
         }
     }
     text
@@ -88,6 +91,7 @@ pub(crate) fn state(host: &HostView) -> (String, Paint) {
     match host.state.as_str() {
         _ if host.hold.is_some() => (format!("{states} (holds)"), Paint::Bad),
         _ if host.running => (format!("{states} (running)"), Paint::Busy),
+        "finished" | "new" if host.lock.is_some() => (format!("{states} (locked)"), Paint::Plain),
         "finished" => (states, Paint::Good),
         "new" => (states, Paint::Faint),
         _ => (format!("{states} (waits)"), Paint::Busy),
@@ -162,6 +166,7 @@ mod tests {
             last_seen: None,
             seen: false,
             quarantined: false,
+            lock: None,
             macs: vec!["52:54:00:00:00:05".to_owned(), "52:54:00:00:00:06".to_owned()],
             ..samples::host(4)
         };
@@ -171,7 +176,8 @@ mod tests {
             last_seen: None,
             ..samples::host(1000)
         };
-        let all = [samples::host(1), samples::installing(2), samples::held(3), unknown, finished];
+        let locked = samples::locked(1001);
+        let all = [samples::host(1), samples::installing(2), samples::held(3), unknown, finished, locked];
         insta::assert_snapshot!(hosts(&all, plain()));
     }
 

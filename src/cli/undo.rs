@@ -16,10 +16,20 @@ pub(crate) fn undo(act: &Act, changed: &Changed) -> String {
         (Some(before), Some(after)) => match act {
             Act::Retry(_) => format!("kiwispray host finish {} (as long as it has not booted)", after.id),
             Act::Release(_) => "none: a host that waits again is given the state new".to_owned(),
+            Act::Lock(_) => match &before.lock {
+                None => format!("kiwispray host unlock {}", after.id),
+                Some(lock) => lock_again(after.id, &lock.why),
+            },
+            Act::Unlock(_) => lock_again(after.id, before.lock.as_ref().map_or("", |lock| &lock.why)),
             Act::Edit(_) | Act::Finish(_) | Act::Forget(_) => set_back(before, after),
         },
         (None, None) => "there is nothing to take back".to_owned(),
     }
+}
+
+fn lock_again(id: u64, why: &str) -> String {
+    let why = if why.is_empty() { String::new() } else { format!(" --why {}", shell(why)) };
+    format!("kiwispray host lock {id}{why}")
 }
 
 fn set_back(before: &HostView, after: &HostView) -> String {

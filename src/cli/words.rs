@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::wire::{Erasure, HostView};
+use crate::wire::{Erasure, HostView, SafeguardView};
 
 /// `node7 (host 7)`, or `host 7` for one without a name.
 pub(crate) fn label(host: &HostView) -> String {
@@ -41,6 +41,12 @@ pub(crate) fn last_seen(host: &HostView, now: Timestamp) -> String {
         (None, true) => "before the server started".to_owned(),
         (None, false) => "never".to_owned(),
     }
+}
+
+/// Who locked or froze, when and why.
+pub(crate) fn since(safeguard: &SafeguardView) -> String {
+    let why = if safeguard.why.is_empty() { String::new() } else { format!(": {}", safeguard.why) };
+    format!("by {} since {}{why}", safeguard.by, safeguard.at.strftime("%F %T UTC"))
 }
 
 /// A size in bytes with three digits and a unit.

@@ -22,7 +22,7 @@ pub struct Change {
 /// A key, whether a running server takes it over, and its value as a person would write it.
 type Setting = (&'static str, bool, fn(&Config) -> String);
 
-const SETTINGS: [Setting; 24] = [
+const SETTINGS: [Setting; 25] = [
     ("data_dir", false, |config| config.data_dir.display().to_string()),
     ("images_dir", false, |config| config.images_dir.display().to_string()),
     ("templates_dir", false, |config| config.templates_dir.display().to_string()),
@@ -43,6 +43,7 @@ const SETTINGS: [Setting; 24] = [
     ("boot.local", true, |config| format!("{:?}", config.boot.local).to_lowercase()),
     ("identity.ignore", true, |config| config.identity_ignore.join(", ")),
     ("limits.new_hosts_per_minute", true, |config| config.limits.new_hosts_per_minute.unwrap_or(0).to_string()),
+    ("limits.reinstalls_per_hour", true, |config| config.limits.reinstalls_per_hour.to_string()),
     ("store.cache_mb", false, |config| config.store.cache_mb.to_string()),
     ("store.free_space_floor_mb", false, |config| config.store.free_space_floor_mb.to_string()),
     ("admin.group", false, |config| stated(config.admin_group.as_ref())),
@@ -134,6 +135,7 @@ mod tests {
         ignore = ["x"]
         [limits]
         new_hosts_per_minute = 7
+        reinstalls_per_hour = 7
         [store]
         cache_mb = 9
         free_space_floor_mb = 9

@@ -19,7 +19,7 @@ const SUGGESTION_LIKENESS: f64 = 0.8;
 const PATH_KEYS: [&str; 5] = ["data_dir", "images_dir", "templates_dir", "plugins_dir", "ipxe_dir"];
 
 /// Every key and section, for suggestions. A test holds it against [`Raw`].
-pub(super) const KEYS: [&str; 31] = [
+pub(super) const KEYS: [&str; 32] = [
     "data_dir",
     "images_dir",
     "templates_dir",
@@ -38,6 +38,7 @@ pub(super) const KEYS: [&str; 31] = [
     "boot.local",
     "identity.ignore",
     "limits.new_hosts_per_minute",
+    "limits.reinstalls_per_hour",
     "store.cache_mb",
     "store.free_space_floor_mb",
     "admin.group",
@@ -98,6 +99,7 @@ pub(super) struct RawIdentity {
 #[serde(default)]
 pub(super) struct RawLimits {
     pub(super) new_hosts_per_minute: Option<u64>,
+    pub(super) reinstalls_per_hour: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -111,6 +111,8 @@ pub struct BootConfig {
 pub struct Limits {
     /// Machines registered per minute; none: as many as come.
     pub new_hosts_per_minute: Option<u32>,
+    /// Installed hosts that are installed again within an hour, at most 10,000; 0: none.
+    pub reinstalls_per_hour: u32,
 }
 
 /// `[store]`
@@ -370,7 +372,9 @@ impl Checks<'_> {
     fn limits(&mut self) -> Limits {
         let raw = &self.files.raw.limits;
         let per_minute = self.number("limits.new_hosts_per_minute", raw.new_hosts_per_minute, 60, 0..=1_000_000);
-        Limits { new_hosts_per_minute: (per_minute > 0).then_some(per_minute) }
+        // Unlike above, 0 means what it says: who limits what kills disks must not get it without limit.
+        let per_hour = self.number("limits.reinstalls_per_hour", raw.reinstalls_per_hour, 10, 0..=10_000);
+        Limits { new_hosts_per_minute: (per_minute > 0).then_some(per_minute), reinstalls_per_hour: per_hour }
     }
 
     fn dnsmasq(&mut self, args: &ServeArgs) -> Option<DnsmasqConfig> {

@@ -185,6 +185,20 @@ pub enum EventKind {
     },
     /// Somebody said that its queue is right: it boots again.
     Released {},
+    /// Somebody locked it: it takes no orders, and boots nothing that writes.
+    Locked {
+        /// In their words; empty if they gave none.
+        why: String,
+    },
+    /// The lock is off.
+    Unlocked {},
+    /// A plugin's order was refused.
+    OrderRefused {
+        /// What it wanted.
+        states: States,
+        /// Why it was refused.
+        why: String,
+    },
     /// The host is no longer known.
     Forgotten {},
 }
@@ -215,6 +229,9 @@ impl EventKind {
             Self::ForeignBoot { .. } => "foreign_boot",
             Self::Quarantined { .. } => "quarantined",
             Self::Released {} => "released",
+            Self::Locked { .. } => "locked",
+            Self::Unlocked {} => "unlocked",
+            Self::OrderRefused { .. } => "order_refused",
             Self::Forgotten {} => "forgotten",
         }
     }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{BootId, Hardware, Identity, Metadata, StateName, States};
+use super::{BootId, Hardware, Identity, Metadata, Safeguard, StateName, States};
 
 /// The number of a host: small, typed by people, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,6 +63,11 @@ pub struct Host {
     pub seen: bool,
     /// Whether it may be behind what was done since a backup: it boots nothing but its own disk until somebody releases it.
     pub quarantined: bool,
+    /// Whether somebody locked it: it takes no orders, and boots nothing that writes.
+    pub lock: Option<Safeguard>,
+    /// Whether its queue was given to it when it may have been installed, and no boot that writes came of it yet: the first one
+    /// counts against the limit of reinstalls.
+    pub reinstalls: bool,
     /// When it became known.
     pub created_at: Timestamp,
     /// When it last changed.

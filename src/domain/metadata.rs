@@ -100,6 +100,12 @@ fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
                 into.remove(key);
             }
             (Some(Value::Object(old)), Value::Object(new)) => merge(old, new),
+            (_, Value::Object(new)) => {
+                // What is removed of nothing is not there, on any level.
+                let mut fresh = Map::new();
+                merge(&mut fresh, new);
+                into.insert(key.clone(), Value::Object(fresh));
+            }
             (_, value) => {
                 into.insert(key.clone(), value.clone());
             }

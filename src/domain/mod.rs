@@ -14,6 +14,7 @@ mod mac;
 mod metadata;
 mod order_name;
 mod recognise;
+mod safeguard;
 mod state;
 mod transition;
 
@@ -30,10 +31,12 @@ pub use mac::{MacAddr, MacError};
 pub use metadata::{Metadata, MetadataError};
 pub use order_name::{OrderName, OrderNameError, PluginName, PluginNameError};
 pub use recognise::{Candidate, Evidence, Finding, Match, Recognition, recognise};
+pub use safeguard::{Fleet, LockedHost, Reinstalls, Safeguard};
 pub use state::{StateName, States, StatesError};
 pub use transition::{
-    Activity, Ask, Change, Edit, EditRefused, FailRefused, FetchRefused, FinishRefused, HoldReason, Inventory,
-    InventoryRefused, MetadataEdit, NextBoot, Offer, Order, OrderRefused, Registration, RetryRefused, SetRefused,
-    advance, deliver, edit, fail, finish, finish_by_operator, finish_held, forget, learn, next_boot, note, note_hold,
-    offer, order, quarantine, register, release, retry, set_states, spend, start_attempt, take_inventory, take_over,
+    Activity, AdoptRefused, Ask, Change, Clearance, Edit, EditRefused, FailRefused, FetchRefused, FinishRefused,
+    HoldReason, IdentityEdit, IdentityRefused, Inventory, InventoryRefused, MetadataEdit, NextBoot, Offer, Order,
+    OrderRefused, Registration, RetryRefused, SetRefused, adopt, advance, check_unlocked, clear, deliver, edit, fail,
+    finish, finish_by_operator, finish_held, forget, learn, lock, next_boot, note, note_hold, offer, order, quarantine,
+    register, release, retry, set_states, spend, start_attempt, take_inventory, take_over, unlock,
 };

@@ -18,6 +18,7 @@ pub mod measure;
 pub mod native;
 mod outcome;
 mod plugin;
+mod quota;
 mod trace;
 mod transition;
 mod types;
@@ -34,6 +35,7 @@ pub use error::{ErrorClass, HookError};
 pub use log::{LogLevel, LogLine};
 pub use outcome::{BootAnswer, BootOutcome, DecidedBy, DiscoveryAnswer, DiscoveryOutcome, GivenPatch};
 pub use plugin::{Absent, Call, Hook, HookSet, Plugin, PluginStatus, Reply, Run};
+pub use quota::{KvUsed, check_kv_key, check_kv_list, check_kv_value};
 pub use trace::{Trace, TraceResult, TraceStep};
 pub use transition::{TransitionAnswer, TransitionOutcome};
 pub use types::{

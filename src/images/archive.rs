@@ -26,7 +26,9 @@ pub(super) enum Member<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// No tar archive, plain or in xz.
-    #[error("this is no install archive: neither tar nor xz-compressed tar")]
+    #[error(
+        "this is nothing that KIWI built for the network: neither an install archive (tar, or tar in xz) nor a live ISO"
+    )]
     NotAnArchive,
     /// The archive ends before its end.
     #[error("the archive is truncated: it ends after {0} bytes")]
@@ -73,7 +75,14 @@ impl ArchiveError {
 const MOST_MEMBERS: usize = 64;
 /// Headers with long names and attributes, which the tar reader keeps in memory; also the padding behind the end.
 const BETWEEN_LIMIT_BYTES: u64 = 1 << 20;
+/// How much of a file [`is_archive`] wants to see: the header of a tar archive's first member.
+pub(super) const HEADER_BYTES: u64 = 512;
 const XZ_MAGIC: &[u8] = b"\xFD7zXZ\0";
+
+/// Whether something begins as an install archive does.
+pub(super) fn is_archive(beginning: &[u8]) -> bool {
+    beginning.starts_with(XZ_MAGIC) || beginning.get(257..262) == Some(b"ustar")
+}
 
 /// Hands each member to `take`. `progress` hears after every read how many bytes of the source have been read.
 pub(super) fn read_members<E: From<ArchiveError>>(
@@ -136,7 +145,7 @@ fn read_tar<E: From<ArchiveError>>(
             None => {
                 let size_bytes = entry.size();
                 bound.allowance_bytes.set(size_bytes);
-                let mut bytes = Failing { inner: entry.by_ref(), read_bytes: 0, error: None };
+                let mut bytes = Failing::new(entry.by_ref());
                 let taken = take(name, Member::File(size_bytes, &mut bytes));
                 // The archive's own trouble explains a taker's, who only sees that reading failed.
                 if let Some(error) = bytes.error {
@@ -254,10 +263,16 @@ impl<R: Read> Read for Bounded<R> {
 }
 
 /// Remembers the error that the taker of a member met.
-struct Failing<R> {
+pub(super) struct Failing<R> {
     inner: R,
-    read_bytes: u64,
-    error: Option<io::Error>,
+    pub(super) read_bytes: u64,
+    pub(super) error: Option<io::Error>,
+}
+
+impl<R> Failing<R> {
+    pub(super) fn new(inner: R) -> Self {
+        Self { inner, read_bytes: 0, error: None }
+    }
 }
 
 impl<R: Read> Read for Failing<R> {

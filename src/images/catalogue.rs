@@ -146,6 +146,15 @@ impl Catalogue {
 
     /// The image that a state boots, looked at now.
     pub fn image(&self, name: &StateName) -> Result<Image, NotOffered> {
+        let image = self.stored(name)?;
+        if image.manifest.writes.is_order() && image.manifest.device.is_none() {
+            return Err(NotOffered::NoDevice(name.clone()));
+        }
+        Ok(image)
+    }
+
+    /// The same, whether or not it says which disk it writes.
+    pub fn stored(&self, name: &StateName) -> Result<Image, NotOffered> {
         if name.is_built_in() {
             return Err(NotOffered::BuiltIn(name.clone()));
         }
@@ -158,9 +167,6 @@ impl Catalogue {
         }
         let manifest = self.manifest(name, &folder)?;
         let (payload, size_bytes) = check_whole(name, &folder, &manifest)?;
-        if manifest.writes.is_order() && manifest.device.is_none() {
-            return Err(NotOffered::NoDevice(name.clone()));
-        }
         Ok(Image { name: name.clone(), folder, manifest, payload, size_bytes })
     }
 

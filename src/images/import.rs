@@ -1,4 +1,4 @@
-//! Brings KIWI install archives into the images folder.
+//! Brings images into the images folder: KIWI's install archives and live ISOs, and plain kernels with an initrd.
 //!
 //! Invariant: what is visible under an image's name is whole. An import is stored in a hidden folder, checked, synced,
 //! and then published by one rename; whatever interrupts it leaves at most a hidden folder, which the next start or
@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Cursor, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -14,11 +14,14 @@ use rustix::fs::{FlockOperation, flock, statvfs};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::archive::{ArchiveError, Member, read_members};
+use super::archive::{ArchiveError, HEADER_BYTES, Member, is_archive, read_members};
+use super::iso::{BEGINNING_BYTES, is_iso};
 use super::kiwi::{Algorithm, Checksum, KiwiError, Layout, checksum_algorithm, is_payload, parse_append, stem};
+use super::live::{self, LiveError};
 use super::manifest::{FileRecord, Kind, Manifest, ManifestError, is_own_word};
 use super::names::{FileName, KernelArgs, Sha256Sum};
 use super::payload::{PayloadError, RawCheck, RawSums};
+use super::plain::{self, Plain};
 use super::publish::{PREFIX, publish, sweep};
 use crate::domain::{DevicePolicy, StateName, Writes};
 
@@ -27,12 +30,28 @@ use crate::domain::{DevicePolicy, StateName, Writes};
 pub struct ImportRequest {
     /// The state that will boot the image.
     pub name: StateName,
-    /// Which disk it will write; a KIWI image always writes one.
+    /// What is on its way.
+    pub contents: Contents,
+    /// Which disk it will write; needed by what writes one, as KIWI's install archives do.
     pub device: Option<DevicePolicy>,
     /// Kernel arguments behind those of the archive.
     pub append: KernelArgs,
+    /// Whether machines in this state may report what they found out about themselves.
+    pub inventory: bool,
     /// Whether an image of this name may be replaced.
     pub replace: bool,
+}
+
+/// What an image is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Contents {
+    /// What KIWI built: an install archive or a live ISO, which the bytes say.
+    Built {
+        /// The name that an ISO keeps; another one, if machines could not fetch it by this.
+        file: Option<FileName>,
+    },
+    /// A kernel, and mostly an initrd.
+    Plain(Plain),
 }
 
 /// An image that was imported and is offered from now on.
@@ -54,6 +73,28 @@ pub enum ImportError {
     /// The operator did not say which disk.
     #[error("this image writes a disk, so say which: {choices}", choices = DevicePolicy::CHOICES)]
     NoDevice,
+    /// The operator named a disk for an image that writes none.
+    #[error("this image writes no disk, so it takes no device: leave --device out")]
+    NeedlessDevice,
+    /// Kernel and initrd would be one file.
+    #[error("kernel and initrd are both called {0}: rename one")]
+    OneName(FileName),
+    /// A file without a byte.
+    #[error("{0} is empty")]
+    Empty(FileName),
+    /// A file that came in another length than was announced.
+    #[error("{file} ended after {found_bytes} of {expected_bytes} bytes: import it again")]
+    WrongLength {
+        /// The file.
+        file: FileName,
+        /// The bytes that came.
+        found_bytes: u64,
+        /// The bytes that were announced.
+        expected_bytes: u64,
+    },
+    /// There was something behind the last file.
+    #[error("more bytes came than were announced: import it again")]
+    TooMuch,
     /// `new` and `finished` name no image.
     #[error("no image can be called {0}: that state is built in")]
     BuiltIn(StateName),
@@ -75,6 +116,9 @@ pub enum ImportError {
     /// The archive is none that could be deployed.
     #[error(transparent)]
     Kiwi(#[from] KiwiError),
+    /// The ISO is none that could be booted.
+    #[error(transparent)]
+    Live(#[from] LiveError),
     /// The payload is not whole.
     #[error(transparent)]
     Payload(#[from] PayloadError),
@@ -125,11 +169,12 @@ impl From<io::Error> for ImportError {
 /// Stays free, as the store of the server may lie on the same disk.
 const RESERVE_BYTES: u64 = 128 << 20;
 /// More than any disk image: what decompresses to more is a bomb.
-const RAW_LIMIT_BYTES: u64 = 1 << 40;
+pub(super) const RAW_LIMIT_BYTES: u64 = 1 << 40;
 /// Checksums and command lines are shorter.
-const LONGEST_TEXT_BYTES: u64 = 64 << 10;
+pub(super) const LONGEST_TEXT_BYTES: u64 = 64 << 10;
 
-/// Imports a KIWI install archive (plain tar, or tar in xz) from `source` into the folder `images`.
+/// Imports an image from `source` into the folder `images`: a KIWI install archive (plain tar, or tar in xz), a KIWI live
+/// ISO, or the files of [`Contents::Plain`], one behind the other.
 ///
 /// Blocks until the image is published; `progress` hears how many bytes of the source were read. An error of the source
 /// ends the import.
@@ -139,12 +184,14 @@ pub fn import(
     source: impl Read,
     progress: impl FnMut(u64),
 ) -> Result<Imported, ImportError> {
-    let device = request.device.clone().ok_or(ImportError::NoDevice)?;
     if request.name.is_built_in() {
         return Err(ImportError::BuiltIn(request.name.clone()));
     }
     if let Some(word) = request.append.words().find(|word| is_own_word(word)) {
         return Err(ImportError::OwnWord(word.to_owned()));
+    }
+    if let Contents::Plain(plain) = &request.contents {
+        plain::check(plain, request.device.as_ref())?;
     }
     let _lock = lock(images)?;
     sweep(images)?;
@@ -153,14 +200,68 @@ pub fn import(
         return Err(ImportError::Exists(request.name.clone()));
     }
     let staging = tempfile::Builder::new().prefix(PREFIX).tempdir_in(images)?;
-    let mut incoming = Incoming::new(staging.path());
-    read_members(source, progress, |name, member| incoming.take(name, member))?;
-    let (mut manifest, dropped_args) = incoming.finish()?;
-    manifest.device = Some(device);
+    let (mut manifest, dropped_args) = match &request.contents {
+        Contents::Built { file } => {
+            store_built(staging.path(), file.clone(), request.device.as_ref(), source, progress)?
+        }
+        Contents::Plain(plain) => {
+            let source = Counted { inner: source, read_bytes: 0, progress };
+            (plain::store(Incoming::plain(staging.path()), plain, source)?, Vec::new())
+        }
+    };
+    manifest.device.clone_from(&request.device);
+    manifest.inventory = request.inventory;
     manifest.append = manifest.append.and(&request.append);
     store_manifest(&staging, &manifest)?;
     let kept_templates = publish(images, &request.name, staging)?;
     Ok(Imported { manifest, dropped_args, kept_templates, replaced: exists })
+}
+
+/// Stores what KIWI built, and returns what was dropped of its kernel arguments, too.
+fn store_built(
+    folder: &Path,
+    file: Option<FileName>,
+    device: Option<&DevicePolicy>,
+    mut source: impl Read,
+    progress: impl FnMut(u64),
+) -> Result<(Manifest, Vec<String>), ImportError> {
+    let mut beginning = Vec::new();
+    (&mut source).take(HEADER_BYTES).read_to_end(&mut beginning).map_err(ArchiveError::Source)?;
+    let of_archive = is_archive(&beginning);
+    if !of_archive {
+        (&mut source).take(BEGINNING_BYTES - HEADER_BYTES).read_to_end(&mut beginning).map_err(ArchiveError::Source)?;
+    }
+    let source = Cursor::new(&beginning).chain(source);
+    match (!of_archive && is_iso(&beginning), device) {
+        (true, Some(_)) => Err(ImportError::NeedlessDevice),
+        (true, None) => {
+            let source = Counted { inner: source, read_bytes: 0, progress };
+            Ok((live::store(Incoming::plain(folder), folder, file, source)?, Vec::new()))
+        }
+        (false, None) if of_archive => Err(ImportError::NoDevice),
+        (false, None) => Err(ArchiveError::NotAnArchive.into()),
+        (false, Some(_)) => {
+            let mut incoming = Incoming::new(folder);
+            read_members(source, progress, |name, member| incoming.take(name, member))?;
+            incoming.finish()
+        }
+    }
+}
+
+/// Tells how many bytes were read.
+struct Counted<R, P> {
+    inner: R,
+    read_bytes: u64,
+    progress: P,
+}
+
+impl<R: Read, P: FnMut(u64)> Read for Counted<R, P> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.read_bytes += read as u64;
+        (self.progress)(self.read_bytes);
+        Ok(read)
+    }
 }
 
 /// Locks the images folder against other imports and removals, and makes it if it is missing.
@@ -235,6 +336,7 @@ impl<'a> Incoming<'a> {
         };
         let mut file = File::create_new(self.folder.join(name.as_str()))?;
         let mut sum = Sha256::new();
+        let mut stored_bytes = 0;
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let read = bytes.read(&mut buffer)?;
@@ -244,6 +346,7 @@ impl<'a> Incoming<'a> {
             }
             sum.update(part);
             file.write_all(part)?;
+            stored_bytes += part.len() as u64;
         }
         let mut raw_size_bytes = None;
         if let Some(check) = check {
@@ -253,7 +356,7 @@ impl<'a> Incoming<'a> {
         }
         file.sync_all()?;
         let sha256 = Sha256Sum::from(<[u8; 32]>::from(sum.finalize()));
-        Ok(FileRecord { name: name.clone(), size_bytes, sha256, raw_size_bytes })
+        Ok(FileRecord { name: name.clone(), size_bytes: stored_bytes, sha256, raw_size_bytes })
     }
 
     /// Starts checking the payload against its checksums; if they come later in the archive, against any that may come.
@@ -269,12 +372,17 @@ impl<'a> Incoming<'a> {
     }
 
     fn check_space(&self, file: &FileName, size_bytes: u64) -> Result<(), ImportError> {
-        let disk = statvfs(self.folder).map_err(io::Error::from)?;
-        let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(RESERVE_BYTES);
+        let free_bytes = self.free_bytes()?;
         if size_bytes > free_bytes {
             return Err(ImportError::NoSpace { file: file.clone(), size_bytes, free_bytes });
         }
         Ok(())
+    }
+
+    /// What may be stored on the disk, besides a reserve.
+    pub(super) fn free_bytes(&self) -> io::Result<u64> {
+        let disk = statvfs(self.folder)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(RESERVE_BYTES))
     }
 
     fn read_text(&self, name: &FileName) -> io::Result<Vec<u8>> {

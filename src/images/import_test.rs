@@ -13,8 +13,10 @@ const RAW: &[u8] = &[7; 100_000];
 fn request() -> ImportRequest {
     ImportRequest {
         name: "image1".parse().unwrap(),
+        contents: Contents::Built { file: None },
         device: Some(DevicePolicy::First),
         append: KernelArgs::default(),
+        inventory: false,
         replace: false,
     }
 }
@@ -135,7 +137,10 @@ fn archives_that_are_not_whole_are_refused() {
     let mut members = without("B.xz");
     members.push(("B.xz", xz(RAW)[..60].to_vec()));
     assert!(refusal_of(&archive_of(&members).finish()).starts_with("the disk image does not decompress: "));
-    assert!(refusal_of(&[b'x'; 2_000]).starts_with("this is no install archive"));
+    assert!(
+        refusal_of(&[b'x'; 2_000])
+            .starts_with("this is nothing that KIWI built for the network: neither an install archive")
+    );
     assert!(refusal_of(&[archive, vec![1; 2 << 20]].concat()).contains("behind the last"));
 }
 
@@ -201,7 +206,10 @@ fn what_cannot_work_is_refused_before_the_archive_is_read() {
     let import_with = |request: ImportRequest| {
         import(images.path(), &request, Breaking { bytes: &[] }, |_| {}).unwrap_err().to_string()
     };
-    let said = import_with(ImportRequest { device: None, ..request() });
+    // The first header says that it is an archive.
+    let beginning = Breaking { bytes: &kiwi_archive(RAW)[..512] };
+    let no_device = ImportRequest { device: None, ..request() };
+    let said = import(images.path(), &no_device, beginning, |_| {}).unwrap_err().to_string();
     assert!(said.starts_with("this image writes a disk, so say which: `/dev/disk/by-id/…`"), "{said}");
     let said = import_with(ImportRequest { name: "finished".parse().unwrap(), ..request() });
     assert_eq!(said, "no image can be called finished: that state is built in");

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{DevicePolicy, Writes};
 
+use super::live::is_iso_name;
 use super::names::{FileName, KernelArgs, Sha256Sum};
 
 /// How an image is booted.
@@ -19,6 +20,8 @@ pub enum Kind {
     Kiwi,
     /// A kernel, and mostly an initrd.
     Linux,
+    /// A live system of KIWI, whose initrd fetches the payload, an ISO, into memory.
+    Live,
 }
 
 /// How machines leave for their own disk.
@@ -94,6 +97,20 @@ pub enum ManifestError {
     /// A KIWI image that says it writes nothing: it would be booted, and would install, again and again.
     #[error("a kiwi image writes a disk: `writes` is \"disk\" or \"wipe\"")]
     KiwiWrites,
+    /// A live image without an initrd or ISO.
+    #[error("a live image needs `{0}`")]
+    LiveNeeds(&'static str),
+    /// A live image that says it writes.
+    #[error("a live image writes no disk: `writes` is \"nothing\", and there is no `device`")]
+    LiveWrites,
+    /// A live image's payload of another name.
+    #[error("the payload of a live image ends in `.iso`, and `{0}` does not")]
+    LivePayload(FileName),
+    /// An argument that lets a live system write a disk, or takes it from elsewhere.
+    #[error(
+        "`{0}` in `append` of a live image is refused: the server says `root`, and `rd.kiwi.live.system` wipes a disk"
+    )]
+    LiveWord(String),
     /// A payload in a format that KIWI's installer writes to the disk without decompressing it.
     #[error("the payload of a kiwi image ends in `.xz`, and `{0}` does not, or holds `.xz` twice")]
     KiwiPayload(FileName),
@@ -150,7 +167,7 @@ impl Manifest {
         let toml = parse_toml(text)?;
         let manifest = Self {
             payload: toml.payload.or_else(|| match (toml.kind, toml.writes) {
-                (Kind::Kiwi, _) | (Kind::Linux, Writes::Nothing) => None,
+                (Kind::Kiwi | Kind::Live, _) | (Kind::Linux, Writes::Nothing) => None,
                 (Kind::Linux, Writes::Disk | Writes::Wipe) => {
                     Some(toml.initrd.as_ref().unwrap_or(&toml.kernel).clone())
                 }
@@ -204,6 +221,9 @@ impl Manifest {
                 return Err(ManifestError::KiwiPayload(payload.clone()));
             }
         }
+        if self.kind == Kind::Live {
+            self.check_live()?;
+        }
         if let Some(word) = self.append.words().find(|word| is_own_word(word)) {
             return Err(ManifestError::OwnWord(word.to_owned()));
         }
@@ -216,12 +236,35 @@ impl Manifest {
             None => Ok(()),
         }
     }
+
+    fn check_live(&self) -> Result<(), ManifestError> {
+        if self.writes != Writes::Nothing || self.device.is_some() {
+            return Err(ManifestError::LiveWrites);
+        }
+        if self.initrd.is_none() {
+            return Err(ManifestError::LiveNeeds("initrd"));
+        }
+        let payload = self.payload.as_ref().ok_or(ManifestError::LiveNeeds("payload"))?;
+        if !is_iso_name(payload) {
+            return Err(ManifestError::LivePayload(payload.clone()));
+        }
+        match self.append.words().find(|word| LIVE_FORBIDDEN.contains(&key_of(word))) {
+            Some(word) => Err(ManifestError::LiveWord(word.to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Kernel arguments that no live image has, before their `=`.
+const LIVE_FORBIDDEN: [&str; 2] = ["root", "rd.kiwi.live.system"];
+
+fn key_of(word: &str) -> &str {
+    word.split('=').next().unwrap_or(word)
 }
 
 /// Whether the server adds this kernel argument itself.
 pub(super) fn is_own_word(word: &str) -> bool {
-    let key = word.split('=').next().unwrap_or(word);
-    OWN_WORDS.contains(&key)
+    OWN_WORDS.contains(&key_of(word))
 }
 
 /// Whether KIWI's installer finds the side files of such a payload: it replaces every `.xz` of the URL, and decompresses

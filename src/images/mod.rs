@@ -11,24 +11,34 @@ mod conditional;
 mod coverage;
 mod folder;
 mod import;
+mod iso;
 mod kiwi;
+mod live;
 mod manifest;
 mod names;
 mod payload;
+mod plain;
 mod publish;
 mod serve;
 #[cfg(test)]
 mod test_archive;
+#[cfg(test)]
+mod test_iso;
+mod verify;
 
 pub use archive::ArchiveError;
 pub use body::{Delivery, FileBody};
 pub use catalogue::{Catalogue, Image, NotOffered, Payload};
 pub use coverage::Coverage;
 pub use folder::{FolderKind, FolderRequest, import_folder};
-pub use import::{ImportError, ImportRequest, Imported, import};
+pub use import::{Contents, ImportError, ImportRequest, Imported, import};
+pub use iso::IsoError;
 pub use kiwi::{Algorithm, KiwiError};
+pub use live::LiveError;
 pub use manifest::{FileRecord, Kind, LocalBoot, Manifest, ManifestError};
 pub use names::{FileName, FileNameError, KernelArgs, KernelArgsError, Sha256Sum, Sha256SumError};
 pub use payload::PayloadError;
+pub use plain::{Part, Plain};
 pub use publish::{clean, remove};
 pub use serve::{ImageFiles, OpenedFile, Refused, refusal, respond};
+pub use verify::{NotWhole, Verified, verify};

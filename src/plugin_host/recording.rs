@@ -93,9 +93,14 @@ impl Replayed {
     /// Where it is not what was recorded, byte for byte. Empty: it is the same.
     #[must_use]
     pub fn differences(&self, recording: &Recording) -> Vec<String> {
-        let was_cut_short = matches!(&recording.answer, RecordedAnswer::Broke { class, .. } if class == "timeout");
-        // What was asked last, the recording does not have: the call ended before it was answered.
-        if was_cut_short && matches!(self.diverged, None | Some(Diverged::More { .. })) {
+        let is_cut_short =
+            |answer: &RecordedAnswer| matches!(answer, RecordedAnswer::Broke { class, .. } if class == "timeout");
+        // The question during which the time was over, the recording does not have; and the words of it tell milliseconds.
+        let as_then = match &self.diverged {
+            None => is_cut_short(&self.answer),
+            Some(diverged) => matches!(diverged, Diverged::More { .. }),
+        };
+        if is_cut_short(&recording.answer) && as_then {
             return Vec::new();
         }
         let diverged = self.diverged.iter().map(ToString::to_string);
@@ -212,6 +217,19 @@ mod tests {
         assert_eq!(tape.answer("call.now-ms", &json!([])), Ok(json!(5)));
         assert_eq!(tape.answer("kv.get", &json!(["a"])), Ok(json!({"ok": null})));
         assert_eq!(tape.end(), Ok(()));
+    }
+
+    #[test]
+    fn a_call_whose_time_was_over_is_the_same_only_if_it_comes_that_far_and_no_answer() {
+        let over =
+            |ms: u32| RecordedAnswer::Broke { class: "timeout".into(), text: format!("{ms} ms were not enough") };
+        let then = Recording { answer: over(200), ..recording() };
+        let now = |answer, diverged| Replayed { answer, diverged, notes: Vec::new() }.differences(&then);
+        assert_eq!(now(over(201), None), Vec::<String>::new());
+        assert_eq!(now(over(0), Some(Diverged::More { asked: "`http.get`".into() })), Vec::<String>::new());
+        assert_eq!(now(over(0), Some(Diverged::Less { recorded: "`kv.get`".into() })).len(), 1);
+        let answers = now(RecordedAnswer::Answered(json!({"Ok": 1})), None);
+        assert!(answers[0].starts_with("it answers"), "{answers:?}");
     }
 
     #[test]

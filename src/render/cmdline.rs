@@ -52,6 +52,11 @@ pub enum CmdlineError {
         "{0:?} is no image URL for KIWI: it must end in .xz and hold only letters, digits and ._/:- (no IPv6 address)"
     )]
     BadImageUrl(String),
+    /// Not a URL that a live system can fetch.
+    #[error(
+        "{0:?} is no URL of a live ISO: it must end in .iso and hold only letters, digits and ._/:- (no IPv6 address)"
+    )]
+    BadIsoUrl(String),
     /// The whole is too long.
     #[error(
         "the kernel command line has {0} bytes, and the kernel takes 2047: shorten the image's or the plugins' arguments"
@@ -136,6 +141,21 @@ pub struct LinuxLine<'a> {
     pub plugin_append: &'a [KernelArg],
 }
 
+/// The parts of a live system's command line.
+#[derive(Clone, Debug)]
+pub struct LiveLine<'a> {
+    /// URL of the ISO; ends in `.iso`, has no query.
+    pub iso_url: &'a str,
+    /// Size of the ISO in bytes.
+    pub iso_bytes: u64,
+    /// URL of the post-install script.
+    pub post_install_url: &'a str,
+    /// The image's own arguments.
+    pub image_append: &'a [KernelArg],
+    /// What plugins add.
+    pub plugin_append: &'a [KernelArg],
+}
+
 /// A finished command line for iPXE's `kernel`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SafeLine(String);
@@ -161,6 +181,24 @@ impl SafeLine {
             Initrd::Loaded => vec!["initrd=initrd".to_owned()],
             Initrd::Absent => Vec::new(),
         };
+        SafeLine::finish(words, parts.post_install_url, parts.image_append, parts.plugin_append)
+    }
+
+    /// The command line of a KIWI live system, which fetches its ISO into a RAM disk.
+    pub fn live(parts: &LiveLine<'_>) -> Result<SafeLine, CmdlineError> {
+        let url =
+            checked_url(parts.iso_url, ".iso").ok_or_else(|| CmdlineError::BadIsoUrl(shortened(parts.iso_url)))?;
+        let says = |key: &str| parts.image_append.iter().chain(parts.plugin_append).any(|arg| arg.key() == key);
+        // `rd.live.image` is what KIWI writes for its boot loader. No newer module asks dracut for the network by itself.
+        let mut words = vec!["initrd=initrd".to_owned(), format!("root=live:{url}"), "rd.live.image".to_owned()];
+        words.push("rd.neednet=1".to_owned());
+        if !says("ip") {
+            words.push("ip=dhcp".to_owned());
+        }
+        // In KiB. KIWI's module makes a RAM disk of 2 GiB unless it is told, and cuts off what does not fit.
+        if !says("ramdisk_size") {
+            words.push(format!("ramdisk_size={}", parts.iso_bytes.div_ceil(1 << 20) << 10));
+        }
         SafeLine::finish(words, parts.post_install_url, parts.image_append, parts.plugin_append)
     }
 
@@ -205,10 +243,15 @@ impl Serialize for SafeLine {
 
 /// KIWI passes the URL through an unquoted `eval` and rewrites every `.xz` in it.
 fn checked_image_url(url: &str) -> Result<&str, CmdlineError> {
+    let good = checked_url(url, ".xz").filter(|url| url.matches(".xz").count() == 1);
+    good.ok_or_else(|| CmdlineError::BadImageUrl(shortened(url)))
+}
+
+/// A URL with this end, of nothing that an unquoted `eval` would see.
+fn checked_url<'a>(url: &'a str, end: &str) -> Option<&'a str> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '/' | ':' | '-');
-    let good =
-        url.starts_with("http://") && url.ends_with(".xz") && url.matches(".xz").count() == 1 && url.chars().all(plain);
-    if good { Ok(url) } else { Err(CmdlineError::BadImageUrl(shortened(url))) }
+    let good = url.starts_with("http://") && url.ends_with(end) && url.chars().all(plain);
+    good.then_some(url)
 }
 
 fn shortened(text: &str) -> String {
@@ -251,6 +294,28 @@ mod tests {
             SafeLine::linux(&parts).unwrap().to_string()
         };
         insta::assert_snapshot!([line(Initrd::Loaded), line(Initrd::Absent)].join("\n"));
+    }
+
+    #[test]
+    fn a_live_line_names_the_iso_and_a_ram_disk_that_holds_it() {
+        let line = |append: &str, iso_url: &str| {
+            let image_append = &KernelArg::parse_line(append).unwrap();
+            let iso_bytes = (3 << 30) + 1;
+            SafeLine::live(&LiveLine {
+                iso_url,
+                iso_bytes,
+                post_install_url: CALLBACK,
+                image_append,
+                plugin_append: &[],
+            })
+        };
+        let iso = "http://10.0.0.1:5000/b/7-0f3a/rescue.x86_64-1.0.0.iso";
+        let of_operator = "console=ttyS0 ip=eth1:dhcp ramdisk_size=8000000";
+        let both = ["console=ttyS0", of_operator].map(|append| line(append, iso).unwrap().to_string());
+        insta::assert_snapshot!(both.join("\n"));
+        for bad in ["http://h/a.xz", "http://h/a.iso?x", "http://h/$(a).iso", "http://[::1]/a.iso", "file:///a.iso"] {
+            assert!(matches!(line("", bad), Err(CmdlineError::BadIsoUrl(_))), "{bad}");
+        }
     }
 
     #[test]

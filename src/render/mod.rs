@@ -31,7 +31,9 @@ use std::path::{Path, PathBuf};
 
 use library::{Library, Scope};
 
-pub use cmdline::{ARG_BYTES_MAX, CmdlineError, Initrd, KernelArg, KiwiLine, LINE_BYTES_MAX, LinuxLine, SafeLine};
+pub use cmdline::{
+    ARG_BYTES_MAX, CmdlineError, Initrd, KernelArg, KiwiLine, LINE_BYTES_MAX, LinuxLine, LiveLine, SafeLine,
+};
 pub use error::{Origin, Problem, RenderError};
 pub use escape::IPXE_VALUE_CHARS_MAX;
 pub use fallback::{last_resort_hold, last_resort_local};

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::domain::{
     Activity, Actor, Ask, Candidate, EventKind, Facts, Finding, HoldReason, Host, HostId, Identity, Metadata, NextBoot,
-    Offer, Parameter, PluginName, Recognition, Registration, States, advance, learn, next_boot, note, note_hold, offer,
+    Offer, Parameter, PluginName, Recognition, Registration, States, advance, learn, next_boot, note, note_hold,
     recognise, register,
 };
 use crate::hooks::{BootAnswer, BootOutcome, BootPlan, Call, DiscoveryAnswer, GivenPatch, Hold, KnownHost, Run, Trace};
@@ -351,6 +351,7 @@ impl Service {
         {
             tracing::warn!(host = %host.id, %error, "could not note that a host holds");
         }
+        self.note_safeguard(&host, reason).await;
         Told::hold(Some(host), reason)
     }
 
@@ -388,8 +389,10 @@ impl Service {
         };
         let Rendered { script, image, writes, detour, what } = rendered;
         let offered = Offer { bootid, from: asking.from, image, writes, detour };
-        // Durable before the machine sees it: the answer to a later call must not depend on luck.
-        let host = self.commit(&host, offer(&host, offered, self.clock.now())).await?;
+        let host = match self.hand_out(&host, offered).await? {
+            Ok(host) => host,
+            Err(reason) => return Ok(self.hold(host, &reason, asking).await),
+        };
         Ok(Told { host: Some(host), decision: Decision::Boot { what }, script: Some(script), again_s: None })
     }
 
@@ -418,7 +421,7 @@ impl Service {
     }
 
     /// Puts an event about a stranger on the timeline, unless the same was noted of late: machines ask every few seconds.
-    async fn note_once(&self, host: &Host, kind: EventKind, what: &str, explanation: Option<Explanation>) {
+    pub(super) async fn note_once(&self, host: &Host, kind: EventKind, what: &str, explanation: Option<Explanation>) {
         let now = self.clock.now();
         if !self.notes.is_first(host.id, what, now) {
             return;

@@ -1,9 +1,10 @@
 //! What people do to images. All of it blocks: callers run it on a thread of its own.
 
 use std::io::Read;
+use std::ops::ControlFlow;
 
 use crate::domain::StateName;
-use crate::images::{self, Image, ImportError, ImportRequest, Imported, NotOffered};
+use crate::images::{self, Image, ImportError, ImportRequest, Imported, NotOffered, NotWhole, Verified};
 
 use super::{HostsError, Service};
 
@@ -46,6 +47,20 @@ impl Service {
         let imported = images::import(self.catalogue.root(), request, archive, |_| {})?;
         tracing::info!(image = %request.name, replaced = imported.replaced, "imported an image");
         Ok(imported)
+    }
+
+    /// Reads a stored image again, whether or not it is offered.
+    pub fn verify_image(
+        &self,
+        name: &StateName,
+        progress: impl FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<Verified, NotWhole> {
+        let verified = images::verify(&self.catalogue, name, progress);
+        match &verified {
+            Ok(_) | Err(NotWhole::Stopped) => {}
+            Err(error) => tracing::warn!(image = %name, %error, "an image is not whole"),
+        }
+        verified
     }
 
     /// Refuses to remove an image that hosts are waiting for.

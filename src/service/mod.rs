@@ -25,6 +25,7 @@ mod rehearsal;
 mod reload;
 mod report;
 mod roster;
+mod safeguards;
 mod schedule;
 mod transition;
 
@@ -33,12 +34,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use crate::domain::{BootId, Change, Event, Host, HostId, Ignore};
 use crate::hooks::Hooks;
 use crate::images::{Catalogue, ImageFiles, LocalBoot};
 use crate::render::{BaseUrl, BootScript, Renderer};
-use crate::store::{Stopped, Store, StoreError};
+use crate::store::{Candidates, Stopped, Store, StoreError};
 
 pub use boot::{Answer, BootstrapRequest, Outcome};
 pub use catalog::Shelf;
@@ -46,8 +48,8 @@ pub use clock::{Clock, SystemClock};
 pub use explain::{Decision, Explanation};
 pub use files::{BootFile, FileRefused, PostInstallRefused, Wanted};
 pub use hosts::{
-    Act, Acted, Condition, ConditionError, Erased, HostsError, Newcomer, Preview, Selection, Selector, SelectorError,
-    Taken, Terms, sentence,
+    Act, Acted, Condition, ConditionError, Erased, HostsError, ImportOutcome, ImportProblem, Imported, Newcomer,
+    Preview, Row, Selection, Selector, SelectorError, Taken, Terms, sentence,
 };
 pub use images::RemoveRefused;
 pub use outbox::{Letters, Mode, OutboxError, OutboxState, ParkedHost, Replayed};
@@ -80,6 +82,8 @@ pub struct Settings {
     pub again_s: (u32, u32),
     /// Unknown machines that are registered in a minute; the rest is held. None: as many as come.
     pub new_hosts_per_minute: Option<u32>,
+    /// Hosts that may have been installed and are installed again within an hour; the rest holds.
+    pub reinstalls_per_hour: u32,
     /// Whether `/state` answers without a bootid.
     pub open_state: bool,
     /// Whether `/hosts` answers at all.
@@ -108,6 +112,8 @@ pub struct Service {
     outbox: Outbox,
     schedule: Schedule,
     spaces: Spaces,
+    /// One at a time is counted as a reinstall.
+    reinstalling: Semaphore,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -134,6 +140,7 @@ impl Service {
             outbox: Outbox::default(),
             schedule: Schedule::default(),
             spaces: Spaces::default(),
+            reinstalling: Semaphore::new(1),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,
@@ -220,8 +227,18 @@ impl Service {
 
     /// Commits a change against the version of the host it was made for.
     pub(crate) async fn commit(&self, before: &Host, change: Change) -> Result<Host, StoreError> {
+        self.commit_beside(before, change, None).await
+    }
+
+    /// The same for a change of what recognises the host, if those who share it are still the ones that it was judged beside.
+    pub(crate) async fn commit_beside(
+        &self,
+        before: &Host,
+        change: Change,
+        candidates: Option<&Candidates>,
+    ) -> Result<Host, StoreError> {
         let events = change.events.clone();
-        let host = self.store.commit(before, change).await?;
+        let host = self.store.commit_beside(before, change, candidates).await?;
         self.finished.keep(&host);
         announce(&host, &events);
         Ok(host)

@@ -10,7 +10,7 @@ use crate::hooks::{BootPlan, BootRequest, ImageBoot, KnownHost, TemplateBoot};
 use crate::images::{Catalogue, Image, Kind, NotOffered};
 use crate::render::{
     BaseUrl, BootScript, BootVars, CallVars, CmdlineError, DocumentVars, HostVars, ImageVars, Initrd, KernelArg,
-    KiwiLine, LinuxLine, RenderError, Renderer, SafeLine, ServerVars,
+    KiwiLine, LinuxLine, LiveLine, RenderError, Renderer, SafeLine, ServerVars,
 };
 
 /// A boot that everybody agreed on, rendered.
@@ -141,7 +141,7 @@ impl Planner {
         } else {
             self.renderer.boot_script(&match image.manifest.kind {
                 Kind::Kiwi => BootScript::Kiwi(variables),
-                Kind::Linux => BootScript::Linux(variables),
+                Kind::Linux | Kind::Live => BootScript::Linux(variables),
             })?
         };
         // What is fetched elsewhere is not counted, so an order could be carried out twice.
@@ -270,7 +270,14 @@ fn command_line(
             image_append: &image_append,
             plugin_append: &plugin_append,
         }),
-        (Kind::Kiwi | Kind::Linux, _, disk) => {
+        (Kind::Live, Some(iso), None) => SafeLine::live(&LiveLine {
+            iso_url: &format!("{files}{}", iso.name),
+            iso_bytes: iso.size_bytes,
+            post_install_url,
+            image_append: &image_append,
+            plugin_append: &plugin_append,
+        }),
+        (Kind::Kiwi | Kind::Linux | Kind::Live, _, disk) => {
             // So that an image that is no KIWI installer knows which disk it was given, too.
             if let Some(disk) = disk {
                 image_append.push(format!("kiwispray.device={disk}").parse()?);

@@ -117,7 +117,7 @@ impl Service {
             }
             Act::Finish => "finish",
             Act::Retry { .. } => "retry",
-            Act::Release | Act::Forget { .. } => return Ok(change),
+            Act::Release | Act::Lock { .. } | Act::Unlock | Act::Forget { .. } => return Ok(change),
         };
         let (to, by) = match self.may_become(host, &change.host.states, cause, &terms.actor, terms.run).await? {
             MayBecome::Asked => return Ok(change),
@@ -133,7 +133,9 @@ impl Service {
                 Ok(super::hosts::change(host, &act, &actor, now)?.ok_or_else(unchanged)?)
             }
             Act::Retry { abort } => Ok(set_states(host, to, false, *abort, actor, now)?),
-            Act::Finish | Act::Release | Act::Forget { .. } => Ok(advance(host, Some(to), actor, now)),
+            Act::Finish | Act::Release | Act::Lock { .. } | Act::Unlock | Act::Forget { .. } => {
+                Ok(advance(host, Some(to), actor, now))
+            }
         }
     }
 

@@ -66,6 +66,8 @@ pub(super) fn busy_host(number: u64) -> Host {
         installed: false,
         seen: true,
         quarantined: false,
+        lock: None,
+        reinstalls: false,
         created_at: at(0),
         changed_at: at(50),
     }

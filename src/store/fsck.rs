@@ -327,6 +327,8 @@ fn small(entry: &Entry) -> Option<Result<(), RecordError>> {
             record::decode_number(value).map(drop)
         }
         key if *key == keys::RESTORED => record::decode_restored(value).map(drop),
+        key if *key == keys::FROZEN => record::decode_safeguard(value).map(drop),
+        key if *key == keys::REINSTALLS => record::decode_moments(value).map(drop),
         _ if has_prefix(keys::CURSORS) => record::decode_cursor(value).map(drop),
         _ if has_prefix(keys::PARKED) => record::decode_parked(value).map(drop),
         _ if has_prefix(keys::JOBS) => record::decode_job(value).map(drop),

@@ -38,8 +38,9 @@ pub const MAX_IDS_PER_VALUE: usize = 64;
 
 /// The layout of keys and records.
 ///
-/// 1: the first release. 2: hot records of version 2; those of version 1 are rewritten when their hosts change.
-pub(super) const SCHEMA: u64 = 2;
+/// 1: the first release. 2: hot records of version 2; those of version 1 are rewritten when their hosts change. 3: locks, the
+/// freeze and counted reinstalls, which an earlier program would not heed.
+pub(super) const SCHEMA: u64 = 3;
 /// Hosts per read: two records each, so that a list never keeps a thread busy for long.
 const HOSTS_PER_READ: usize = 32;
 /// How often the very first commit is tried.
@@ -213,7 +214,7 @@ async fn start(kv: &Backend, random: u64) -> Result<Generation, OpenError> {
     Err(StoreError::Conflict.into())
 }
 
-/// From layout 1 to 2 nothing is rewritten; but an earlier program must not read what this one writes.
+/// From layout to layout nothing was rewritten so far; but an earlier program must not read what this one writes.
 async fn upgrade(kv: &Backend, read_at: Revision) -> Result<(), OpenError> {
     let mut commit = Commit::default();
     commit.guard(keys::SCHEMA, read_at);

@@ -11,6 +11,7 @@ mod conformance;
 mod events;
 #[cfg(test)]
 mod fixtures;
+mod fleet;
 mod fsck;
 mod hosts;
 mod keys;

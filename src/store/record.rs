@@ -15,7 +15,7 @@ use super::codec::{Reader, Writer};
 use super::plugins::Orders;
 use crate::domain::{
     Actor, Boot, BootId, Event, EventKind, Hardware, Host, HostId, Identity, Metadata, OrderName, PastBoot,
-    PastOutcome, Stage, Step, Writes,
+    PastOutcome, Safeguard, Stage, Step, Writes,
 };
 
 pub use outbox::{CatchUp, DeadLetter, JobOutcome, JobRun, OutboxCursor, Parked, Stage as CatchUpStage};
@@ -30,6 +30,10 @@ const VERSION_2: u8 = 2;
 
 /// The host is quarantined. A flag that is not known here makes the record unreadable: it may forbid something.
 const QUARANTINED: u64 = 1;
+/// The host is locked; who locked it, when and why follows the flags.
+const LOCKED: u64 = 2;
+/// The next boot that writes counts as a reinstall.
+const REINSTALLS: u64 = 4;
 
 /// A stored record that this program cannot read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,6 +117,7 @@ struct HotRecord {
     boot: Option<Boot>,
     past: Vec<PastBoot>,
     flags: u64,
+    lock: Option<Safeguard>,
 }
 
 pub(super) fn encode_cold(host: &Host) -> Result<Bytes, RecordError> {
@@ -164,8 +169,39 @@ pub(super) fn encode_hot(host: &Host) -> Bytes {
             PastOutcome::Finished => 1,
         });
     }
-    to.number(if host.quarantined { QUARANTINED } else { 0 });
+    let flag = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
+    to.number(
+        flag(host.quarantined, QUARANTINED) | flag(host.lock.is_some(), LOCKED) | flag(host.reinstalls, REINSTALLS),
+    );
+    if let Some(lock) = &host.lock {
+        encode_lock(&mut to, lock);
+    }
     to.done()
+}
+
+fn encode_lock(to: &mut Writer, lock: &Safeguard) {
+    let (kind, name) = match &lock.by {
+        Actor::Machine => (0, ""),
+        Actor::Operator(name) => (1, name.as_str()),
+        Actor::Plugin(name) => (2, name.as_str()),
+        Actor::Server => (3, ""),
+    };
+    to.byte(kind);
+    to.text(name);
+    to.time(lock.at);
+    to.text(&lock.why);
+}
+
+fn decode_lock(from: &mut Reader<'_>) -> Result<Safeguard, RecordError> {
+    let (kind, name) = (from.byte()?, from.text()?);
+    let by = match kind {
+        0 => Actor::Machine,
+        1 => Actor::Operator(name),
+        2 => Actor::Plugin(name),
+        3 => Actor::Server,
+        _ => return Err(field("lock")),
+    };
+    Ok(Safeguard { by, at: from.time()?, why: from.text()? })
 }
 
 fn encode_boot(to: &mut Writer, boot: &Boot) {
@@ -234,6 +270,8 @@ pub(super) fn decode_host(id: HostId, cold: &[u8], hot: &[u8]) -> Result<Host, R
         seen: hot.marks & 1 != 0,
         installed: hot.marks & 2 != 0,
         quarantined: hot.flags & QUARANTINED != 0,
+        lock: hot.lock,
+        reinstalls: hot.flags & REINSTALLS != 0,
         created_at: cold.created_at,
         changed_at: hot.changed_at,
     })
@@ -256,7 +294,7 @@ fn hot_version(hot: &[u8]) -> Result<(u8, &[u8]), RecordError> {
 fn decode_hot(hot: &[u8]) -> Result<HotRecord, RecordError> {
     let (version, rest) = hot_version(hot)?;
     let mut from = Reader::new(rest);
-    let record = HotRecord {
+    let mut record = HotRecord {
         event_count: from.number()?,
         revision: from.number()?,
         step: Step::new(from.number()?),
@@ -270,11 +308,15 @@ fn decode_hot(hot: &[u8]) -> Result<HotRecord, RecordError> {
         boot: if from.flag()? { Some(decode_boot(&mut from)?) } else { None },
         past: decode_past(&mut from)?,
         flags: if version == VERSION_1 { 0 } else { from.number()? },
+        lock: None,
     };
-    from.end()?;
-    if record.flags & !QUARANTINED != 0 {
+    if record.flags & !(QUARANTINED | LOCKED | REINSTALLS) != 0 {
         return Err(field("flags"));
     }
+    if record.flags & LOCKED != 0 {
+        record.lock = Some(decode_lock(&mut from)?);
+    }
+    from.end()?;
     Ok(record)
 }
 
@@ -405,6 +447,33 @@ pub(super) fn decode_restored(bytes: &[u8]) -> Result<RestoredRecord, RecordErro
     from_json(bytes)
 }
 
+/// A freeze.
+pub(super) fn encode_safeguard(safeguard: &Safeguard) -> Result<Bytes, RecordError> {
+    json(safeguard)
+}
+
+pub(super) fn decode_safeguard(bytes: &[u8]) -> Result<Safeguard, RecordError> {
+    from_json(bytes)
+}
+
+/// Moments, in any order.
+pub(super) fn encode_moments(moments: &[Timestamp]) -> Bytes {
+    let mut to = Writer::new(VERSION_1);
+    for moment in moments {
+        to.time(*moment);
+    }
+    to.done()
+}
+
+pub(super) fn decode_moments(bytes: &[u8]) -> Result<Vec<Timestamp>, RecordError> {
+    let mut from = Reader::new(version_1(bytes)?);
+    let mut moments = Vec::new();
+    while !from.is_empty() {
+        moments.push(from.time()?);
+    }
+    Ok(moments)
+}
+
 /// Checks a record of an order that was carried out.
 pub(super) fn check_spent_order(bytes: &[u8]) -> Result<(), RecordError> {
     let mut from = Reader::new(version_1(bytes)?);
@@ -466,8 +535,23 @@ mod tests {
         assert_eq!(decode_event_count(&old), Ok(host.event_count));
         assert_eq!(decode_host(host.id, &cold, &old).unwrap(), host);
         let mut unknown = encode_hot(&host).to_vec();
-        *unknown.last_mut().unwrap() = 2;
+        *unknown.last_mut().unwrap() = 8;
         assert_eq!(decode_host(host.id, &cold, &unknown), Err(field("flags")));
+    }
+
+    #[test]
+    fn a_lock_survives_its_record() {
+        for by in [Actor::Machine, Actor::Operator("ada".into()), Actor::Plugin("cmdb".into()), Actor::Server] {
+            let lock = Safeguard::new(by, "its disk is evidence", at(9));
+            let host = Host { lock: Some(lock), quarantined: true, reinstalls: true, ..busy_host(7) };
+            let (cold, hot) = (encode_cold(&host).unwrap(), encode_hot(&host));
+            assert_eq!(decode_host(host.id, &cold, &hot).unwrap(), host);
+            for length in 0..hot.len() {
+                assert!(decode_host(host.id, &cold, &hot[..length]).is_err(), "cut to {length}");
+            }
+        }
+        let moments = [at(3), at(1)];
+        assert_eq!(decode_moments(&encode_moments(&moments)).unwrap(), moments);
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! `plugin new`: a folder that builds and passes its tests as it stands, with the SDK and the contract inside. Everything
 //! comes out of this program, so nothing is fetched.
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::manifest::{Lang, PluginName};
 
@@ -112,22 +116,33 @@ pub enum ScaffoldError {
 /// # Errors
 /// It is there already, or cannot be written.
 pub fn scaffold(folder: &Path, name: &PluginName, lang: Lang) -> Result<(), ScaffoldError> {
-    let written = |path: &Path, result: io::Result<()>| {
-        result.map_err(|error| ScaffoldError::File { path: path.to_owned(), error })
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |error| ScaffoldError::File { path, error }
     };
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            return Err(ScaffoldError::Exists(folder.to_owned()));
-        }
-        made => written(folder, made)?,
+    if folder.symlink_metadata().is_ok() {
+        return Err(ScaffoldError::Exists(folder.to_owned()));
     }
+    let beside = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // Made whole beside its place: a full disk leaves no half of a plugin there.
+    let half = tempfile::Builder::new().prefix(".plugin-new-").tempdir_in(beside).map_err(failed(beside))?;
     for file in skeleton(lang).iter().copied().flatten() {
-        let path = folder.join(file.to);
+        let path = half.path().join(file.to);
         if let Some(parent) = path.parent() {
-            written(parent, fs::create_dir_all(parent))?;
+            fs::create_dir_all(parent).map_err(failed(parent))?;
         }
-        written(&path, fs::write(&path, file.text_for(name)))?;
+        fs::write(&path, file.text_for(name)).map_err(failed(&path))?;
     }
+    fs::set_permissions(half.path(), Permissions::from_mode(0o755)).map_err(failed(folder))?;
+    match renameat_with(CWD, half.path(), CWD, folder, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => return Err(ScaffoldError::Exists(folder.to_owned())),
+        done => done.map_err(|error| failed(folder)(error.into()))?,
+    }
+    // It is no longer where it was made.
+    drop(half.keep());
     Ok(())
 }
 

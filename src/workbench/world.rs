@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 
 use super::case::{self, Core, Exchange, ExchangeAnswer};
 use crate::hooks::{
-    Allowance, Capabilities, CapabilityError, Edit, Expect, Grant, HostPage, HostsError, KnownHost, KvEntry, KvError,
-    Page, Patch, Run, parse_path,
+    Allowance, Capabilities, CapabilityError, Denied, Expect, HostPage, HostsError, KnownHost, KvEntry, KvError,
+    KvUsed, Page, Patch, Run, check_kv_key, check_kv_list, check_kv_value, parse_path,
 };
 use crate::plugin_host::egress::{Script, ScriptedFailure, ScriptedRequest, ScriptedResponse};
 
@@ -88,7 +88,7 @@ impl World {
     }
 
     fn page(&self, by: &Allowance, page: Page, wanted: impl Fn(&KnownHost) -> bool) -> Result<HostPage, HostsError> {
-        may(by, Grant::Read)?;
+        by.may_read()?;
         let limit = page.limit.clamp(1, PAGE_MAX) as usize;
         let kept = self.kept();
         let later = kept.hosts.values().filter(|host| page.after.is_none_or(|after| host.id > after) && wanted(host));
@@ -99,26 +99,18 @@ impl World {
     }
 
     fn change(&self, by: &Allowance, id: u64, revision: u64, patch: &Patch) -> Result<KnownHost, HostsError> {
-        may(by, Grant::Read)?;
-        if by.hook.is_decision() {
-            return Err(HostsError::Denied(in_decision(by)));
-        }
         let mut kept = self.kept();
-        let host = kept.hosts.get(&id).ok_or(HostsError::NotFound)?;
+        let known = kept.hosts.get(&id);
+        by.may_apply(patch, known.is_some_and(KnownHost::is_finished))?;
+        let host = known.ok_or(HostsError::NotFound)?;
         if host.revision != revision {
             return Err(HostsError::Conflict(host.revision));
         }
         let mut changed = host.clone();
         patch.apply_to(&mut changed).map_err(|error| HostsError::Invalid(error.to_string()))?;
-        if patch.hostname != Edit::Keep {
-            may(by, Grant::Hostname)?;
-        }
-        if !patch.set.is_empty() || !patch.unset.is_empty() {
-            may(by, Grant::Metadata)?;
-        }
         let is_order = changed.states != host.states;
         if is_order {
-            may_order(by, host, patch, &kept.orders)?;
+            may_order(by, id, patch, &kept.orders)?;
             changed.attempts = 0;
         }
         if changed != *host {
@@ -139,11 +131,10 @@ impl World {
         is_write: bool,
         answer: impl FnOnce(&mut Kept) -> Result<T, KvError>,
     ) -> Result<T, KvError> {
-        if !by.grants.kv {
-            return Err(KvError::Denied("needs the grant `kv`".to_owned()));
-        }
-        if is_write && by.hook.is_decision() {
-            return Err(KvError::Denied(in_decision(by)));
+        if is_write {
+            by.may_write_kv()?;
+        } else {
+            by.may_read_kv()?;
         }
         answer(&mut self.kept())
     }
@@ -154,6 +145,13 @@ impl Kept {
         self.version += 1;
         self.kv.insert(key.to_owned(), KvEntry { value, version: self.version });
         self.version
+    }
+
+    fn has_room(&self, key: &str, value_bytes: usize) -> Result<(), KvError> {
+        let used = self.kv.iter().map(|(key, entry)| KvUsed::of(key, entry.value.len()));
+        let old = self.kv.get(key).map_or_else(KvUsed::default, |entry| KvUsed::of(key, entry.value.len()));
+        let all = used.fold(KvUsed::default(), KvUsed::and);
+        all.replaced(old, KvUsed::of(key, value_bytes)).map(drop)
     }
 
     fn check(&self, key: &str, expect: Expect) -> Result<(), KvError> {
@@ -167,41 +165,14 @@ impl Kept {
     }
 }
 
-fn in_decision(by: &Allowance) -> String {
-    format!("the hook `{}` decides: changes travel in its answer", by.hook)
-}
-
-fn may(by: &Allowance, grant: Grant) -> Result<(), HostsError> {
-    if by.grants.hosts.contains(&grant) {
-        return Ok(());
-    }
-    let name = serde_json::to_value(grant).ok();
-    let name = name.as_ref().and_then(Value::as_str).unwrap_or_default();
-    Err(HostsError::Denied(format!("needs the grant `{name}` of `hosts`")))
-}
-
-fn may_order(
-    by: &Allowance,
-    host: &KnownHost,
-    patch: &Patch,
-    carried_out: &BTreeSet<(u64, String)>,
-) -> Result<(), HostsError> {
-    may(by, Grant::States)?;
-    if host.is_finished() {
-        may(by, Grant::Reinstall)?;
-    }
-    match &patch.order {
-        None if host.is_finished() => {
-            return Err(HostsError::Denied("the host is finished: an order for it needs a name".to_owned()));
-        }
-        Some(order) if carried_out.contains(&(host.id, order.clone())) => {
-            return Err(HostsError::Denied(format!("the order {order:?} was carried out before")));
-        }
-        Some(_) | None => {}
+/// What is not a question of grants: whether the order was carried out before, and how many there were.
+fn may_order(by: &Allowance, id: u64, patch: &Patch, carried_out: &BTreeSet<(u64, String)>) -> Result<(), HostsError> {
+    if let Some(order) = patch.order.as_ref().filter(|order| carried_out.contains(&(id, (*order).clone()))) {
+        return Err(HostsError::Denied(format!("the order {order:?} was carried out before")));
     }
     let most = by.grants.max_orders_per_run;
     if by.count_order() > most {
-        return Err(HostsError::Denied(format!("more than {most} orders in one run wait for an approval")));
+        return Err(Denied::TooManyOrders { plugin: by.plugin.clone(), most }.into());
     }
     Ok(())
 }
@@ -297,7 +268,11 @@ impl Capabilities for World {
     }
 
     fn host<'a>(&'a self, by: &'a Allowance, id: u64) -> BoxFuture<'a, Result<KnownHost, HostsError>> {
-        ready(may(by, Grant::Read).and_then(|()| self.kept().hosts.get(&id).cloned().ok_or(HostsError::NotFound)))
+        ready(
+            by.may_read()
+                .map_err(HostsError::from)
+                .and_then(|()| self.kept().hosts.get(&id).cloned().ok_or(HostsError::NotFound)),
+        )
     }
 
     fn find_hosts<'a>(
@@ -325,7 +300,10 @@ impl Capabilities for World {
     }
 
     fn kv_get<'a>(&'a self, by: &'a Allowance, key: &'a str) -> BoxFuture<'a, Result<Option<KvEntry>, KvError>> {
-        ready(self.kv(by, false, |kept| Ok(kept.kv.get(key).cloned())))
+        ready(self.kv(by, false, |kept| {
+            check_kv_key(key)?;
+            Ok(kept.kv.get(key).cloned())
+        }))
     }
 
     fn kv_put<'a>(
@@ -336,13 +314,17 @@ impl Capabilities for World {
         expect: Expect,
     ) -> BoxFuture<'a, Result<u64, KvError>> {
         ready(self.kv(by, true, |kept| {
+            check_kv_key(key)?;
+            check_kv_value(&value)?;
             kept.check(key, expect)?;
+            kept.has_room(key, value.len())?;
             Ok(if by.run == Run::Dry { kept.version + 1 } else { kept.put(key, value) })
         }))
     }
 
     fn kv_delete<'a>(&'a self, by: &'a Allowance, key: &'a str, expect: Expect) -> BoxFuture<'a, Result<(), KvError>> {
         ready(self.kv(by, true, |kept| {
+            check_kv_key(key)?;
             kept.check(key, expect)?;
             if by.run == Run::Real {
                 kept.kv.remove(key);
@@ -359,6 +341,7 @@ impl Capabilities for World {
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<String>, KvError>> {
         ready(self.kv(by, false, |kept| {
+            let limit = check_kv_list(prefix, after, limit)?;
             let keys = kept.kv.keys().filter(|key| key.starts_with(prefix));
             let later = keys.filter(|key| after.is_none_or(|after| key.as_str() > after));
             Ok(later.take(limit as usize).cloned().collect())
@@ -373,7 +356,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::hooks::{Grants, Hook};
+    use crate::hooks::{Edit, Grant, Grants, Hook};
 
     fn world(core: &str) -> World {
         let world = World::default();
@@ -401,7 +384,7 @@ mod tests {
         for (hook, grants, revision, wanted) in [
             (Hook::Events, &[Grant::Hostname][..], 1, "`read`"),
             (Hook::Events, &[Grant::Read], 1, "`hostname`"),
-            (Hook::Boot, &[Grant::Read, Grant::Hostname], 1, "decides"),
+            (Hook::Boot, &[Grant::Read, Grant::Hostname], 1, "in the answer"),
             (Hook::Events, &[Grant::Read, Grant::Hostname], 4, "revision 1"),
         ] {
             let refused = world.apply(&allowed(hook, Run::Real, grants), 1, revision, named.clone()).await.unwrap_err();
@@ -421,9 +404,9 @@ mod tests {
             world.apply(&weak, 2, 1, states("web", Some("A"))).await.unwrap_err().to_string().contains("`reinstall`")
         );
         let by = allowed(Hook::Schedule, Run::Real, &all);
-        assert!(world.apply(&by, 2, 1, states("web", None)).await.unwrap_err().to_string().contains("a name"));
+        assert!(world.apply(&by, 2, 1, states("web", None)).await.unwrap_err().to_string().contains("name"));
         assert_eq!(world.apply(&by, 2, 1, states("web", Some("A"))).await.unwrap().state(), "web");
-        assert!(world.apply(&by, 1, 1, states("web", None)).await.unwrap_err().to_string().contains("approval"));
+        assert!(world.apply(&by, 1, 1, states("web", None)).await.unwrap_err().to_string().contains("plugin approve"));
         let later = allowed(Hook::Schedule, Run::Real, &all);
         assert!(world.apply(&later, 2, 2, states("db", Some("A"))).await.unwrap_err().to_string().contains("before"));
     }

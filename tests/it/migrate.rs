@@ -333,6 +333,8 @@ fn every_bad_input_is_one_sentence_and_changes_nothing() {
     refused(&"[".repeat(100_000), 2, "recursion limit");
     refused("[{\"id\": 1, \"serial\": \"\\ud800\"}]", 2, "is damaged");
     refused("[\"x\"]", 1, "entry 1 is no host");
+    let million = format!("[\n{}\"x\"]", "\"x\",\n".repeat(999_999));
+    refused(&million, 1, "1000000 hosts of the original cannot be taken");
     refused("[{\"id\": 99999999999999999999}]", 1, "no usable id");
     refused(&json!([host(1, "new"), host(1, "new")]).to_string(), 1, "host 1 is there twice");
     let mut twin = host(2, "new");

@@ -52,6 +52,7 @@ impl Purpose {
                 "seabios",
                 "tcpdump",
                 "util-linux",
+                "xorriso",
                 "xz-utils",
             ],
             Purpose::Kiwi => &[

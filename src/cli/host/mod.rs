@@ -2,6 +2,8 @@
 
 mod add;
 mod events;
+mod export;
+mod import;
 mod judge;
 mod rehearse;
 mod set;
@@ -15,7 +17,7 @@ use super::act::{Consent, Question, Targets, act_on};
 use super::client::{Act, Client, Selection};
 use super::deploy::Deploy;
 use super::error::{CliError, Result};
-use crate::wire::{ActOnHost, HostView};
+use crate::wire::{ActOnHost, HostView, LockHost};
 
 /// What can be done about hosts.
 #[derive(Debug, Subcommand)]
@@ -34,8 +36,16 @@ pub(crate) enum HostCommand {
     Finish(Finish),
     /// Order the current step of hosts anew
     Retry(Retry),
+    /// Lock hosts: they take no orders, and boot nothing that writes
+    Lock(Lock),
+    /// Take the lock off hosts
+    Unlock(Unlock),
     /// Forget hosts: if they boot again, they are new
     Forget(Forget),
+    /// Make hosts known, or change them, as a list says
+    Import(import::Import),
+    /// Write hosts as a list that `host import` reads
+    Export(export::Export),
     /// Tell what a host, or all of them, would be answered now, and with another plugin
     Plan(judge::Plan),
     /// Tell how the newest boot of a host was judged, and why
@@ -73,6 +83,34 @@ pub(crate) struct Retry {
     expect_serial: Option<String>,
 }
 
+/// Locks hosts: nobody orders anything for them or forgets them, and they boot nothing that writes a disk. What was handed out
+/// before goes on; finished hosts boot their own disks.
+#[derive(Debug, Args)]
+pub(crate) struct Lock {
+    #[command(flatten)]
+    targets: Targets,
+    /// Why, for those who see it on consoles and in lists
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    why: String,
+    #[command(flatten)]
+    consent: Consent,
+    /// Refuse unless the host has this serial number
+    #[arg(long, value_name = "SERIAL")]
+    expect_serial: Option<String>,
+}
+
+/// Takes locks off.
+#[derive(Debug, Args)]
+pub(crate) struct Unlock {
+    #[command(flatten)]
+    targets: Targets,
+    #[command(flatten)]
+    consent: Consent,
+    /// Refuse unless the host has this serial number
+    #[arg(long, value_name = "SERIAL")]
+    expect_serial: Option<String>,
+}
+
 /// Forgets hosts.
 #[derive(Debug, Args)]
 pub(crate) struct Forget {
@@ -104,10 +142,20 @@ impl HostCommand {
                 let act = Act::Retry(ActOnHost { abort, expect_serial, ..ActOnHost::default() });
                 act_on(context, &targets, &act, consent, Question::Erasing).await
             }
+            Self::Lock(Lock { targets, why, consent, expect_serial }) => {
+                let act = Act::Lock(LockHost { why, expect_serial, dry_run: false });
+                act_on(context, &targets, &act, consent, Question::Erasing).await
+            }
+            Self::Unlock(Unlock { targets, consent, expect_serial }) => {
+                let act = Act::Unlock(ActOnHost { expect_serial, ..ActOnHost::default() });
+                act_on(context, &targets, &act, consent, Question::Erasing).await
+            }
             Self::Forget(Forget { targets, consent, abort, expect_serial }) => {
                 let act = Act::Forget(ActOnHost { abort, expect_serial, ..ActOnHost::default() });
                 act_on(context, &targets, &act, consent, Question::Always(FORGETTING)).await
             }
+            Self::Import(import) => import.run(context).await,
+            Self::Export(export) => export.run(context).await,
             Self::Plan(plan) => plan.run(context).await,
             Self::Explain(explain) => explain.run(context).await,
             Self::Events(events) => events.run(context).await,

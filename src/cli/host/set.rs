@@ -55,7 +55,7 @@ impl Set {
             reinstall,
             abort,
             expect_serial,
-            dry_run: false,
+            ..EditHost::default()
         };
         act_on(context, &self.targets, &Act::Edit(edit), self.consent, Question::Erasing).await
     }

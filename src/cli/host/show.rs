@@ -7,9 +7,10 @@ use super::super::Context;
 use super::super::act::Targets;
 use super::super::client::Selection;
 use super::super::error::Result;
+use super::super::freeze::banner;
 use super::super::screen::{Format, Look};
 use super::super::table::{facts, hosts, state};
-use super::super::words::{ago, harmless, last_seen, size};
+use super::super::words::{ago, harmless, last_seen, since, size};
 use crate::wire::HostView;
 
 /// Lists hosts.
@@ -34,7 +35,13 @@ impl List {
     pub(crate) async fn run(self, context: &Context) -> Result {
         let screen = &context.screen;
         let selection = Selection { hosts: self.hosts, conditions: self.conditions };
-        let found = context.client()?.hosts(&selection).await?;
+        let client = context.client()?;
+        let found = client.hosts(&selection).await?;
+        if screen.format == Format::Text
+            && let Some(frozen) = banner(&client).await?
+        {
+            screen.remark(&frozen);
+        }
         match screen.format {
             Format::Json => screen.json(&found),
             Format::Text if found.is_empty() && selection.is_empty() => {
@@ -75,6 +82,9 @@ fn shown(host: &HostView, look: Look) -> String {
     ];
     if let Some(hold) = &host.hold {
         rows.push(("holds", harmless(hold)));
+    }
+    if let Some(lock) = &host.lock {
+        rows.push(("locked", harmless(&since(lock))));
     }
     if let Some(progress) = &host.progress {
         let (done, whole) = (size(progress.bytes), size(progress.total));

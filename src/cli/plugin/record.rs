@@ -1,6 +1,8 @@
 //! `kiwispray plugin record`.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -56,9 +58,12 @@ impl Record {
             let hook = recording.get("hook").and_then(Value::as_str).unwrap_or("call");
             let file = self.into.join(format!("{}-{hook}-{number}.json", self.name));
             let text = serde_json::to_string_pretty(recording).map_err(|error| CliError::failed(error.to_string()))?;
-            fs::write(&file, text).map_err(|error| self.cannot_write(&error))?;
+            // It holds what the plugin was told of hosts, and what others answered it.
+            let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&file);
+            written.and_then(|mut to| to.write_all(text.as_bytes())).map_err(|error| self.cannot_write(&error))?;
             screen.line(&file.display().to_string())?;
         }
+        screen.remark("a recording holds data of hosts, and bodies of http: look at it before you hand it on");
         Ok(())
     }
 

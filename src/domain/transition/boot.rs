@@ -5,8 +5,11 @@ use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Change, Draft};
-use crate::domain::{Actor, Boot, BootId, EventKind, Host, HostId, PastOutcome, Stage, StateName, Writes};
+use super::{Change, Clearance, Draft, clear};
+use crate::domain::safeguard::moment;
+use crate::domain::{
+    Actor, Boot, BootId, EventKind, Fleet, Host, HostId, PastOutcome, Safeguard, Stage, StateName, Writes,
+};
 
 /// A request to `/bootstrap` by a recognised machine.
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +48,7 @@ pub enum NextBoot {
     Offer,
 }
 
-/// Why a host's own record makes it hold. Its text names the remedy.
+/// Why a host's own record, or what holds for all hosts, makes it hold. Its text names the remedy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldReason {
     /// The payload was served whole and no finish came.
@@ -62,6 +65,12 @@ pub enum HoldReason {
     InUse(IpAddr),
     /// The clock is behind the host's newest event.
     ClockBehind,
+    /// Somebody locked it.
+    Locked(HostId, Safeguard),
+    /// Nothing that writes is booted by any host.
+    Frozen(Safeguard),
+    /// So many installed hosts were installed again within an hour, and that is the limit; when the next may be.
+    TooManyReinstalls(u32, Option<Timestamp>),
 }
 
 impl HoldReason {
@@ -70,7 +79,13 @@ impl HoldReason {
         match self {
             Self::Unreported(_) | Self::Failed(..) | Self::TooManyAttempts(..) => true,
             // The event that quarantined it is on the timeline already.
-            Self::Quarantined(_) | Self::NotAdvanced(..) | Self::InUse(_) | Self::ClockBehind => false,
+            Self::Quarantined(_)
+            | Self::NotAdvanced(..)
+            | Self::InUse(_)
+            | Self::ClockBehind
+            | Self::Locked(..)
+            | Self::Frozen(_)
+            | Self::TooManyReinstalls(..) => false,
         }
     }
 }
@@ -97,6 +112,18 @@ impl fmt::Display for HoldReason {
             }
             Self::InUse(address) => write!(f, "this host is being installed from {address}"),
             Self::ClockBehind => f.write_str("the server's clock is behind its own records: set it"),
+            Self::Locked(id, lock) => {
+                write!(f, "locked {lock}; this would write its disk: kiwispray host unlock {id}")
+            }
+            Self::Frozen(freeze) => write!(f, "frozen {freeze}; no image that writes is booted until: kiwispray thaw"),
+            Self::TooManyReinstalls(most, next) => {
+                write!(f, "limits.reinstalls_per_hour is {most}, and so many hosts were installed again")?;
+                match next {
+                    Some(next) => write!(f, "; the next may be at {}, or raise the limit", moment(*next))?,
+                    None => f.write_str("; raise the limit")?,
+                }
+                f.write_str(" and say: kiwispray config reload")
+            }
         }
     }
 }
@@ -154,16 +181,21 @@ pub struct Offer {
     pub detour: bool,
 }
 
-/// Hands out a boot of the current step; the boot before it is superseded.
+/// Hands out a boot of the current step; the boot before it is superseded. Refused is what would write a disk that must not
+/// be written now.
 ///
 /// The caller asked [`next_boot`] of this very host and got [`NextBoot::Offer`]. A template fetches who knows what from
 /// who knows where, so with the offer its attempt has begun and, if it writes, all may have been delivered; the attempt of
 /// an image begins with its first file.
-pub fn offer(host: &Host, offer: Offer, now: Timestamp) -> Change {
+pub fn offer(host: &Host, offer: Offer, fleet: &Fleet, now: Timestamp) -> Result<Change, HoldReason> {
     let Offer { bootid, from, image, writes, detour } = offer;
+    let clearance = clear(host, writes, fleet, now)?;
     let is_template = image.is_none();
     let mut draft = Draft::of(host, Actor::Machine, now);
     draft.retire_boot(PastOutcome::Superseded);
+    // Once for each order: further attempts at it are of the same reinstall.
+    draft.host.reinstalls &= !matches!(clearance, Clearance::Reinstalling(_));
+    draft.clearance = clearance;
     let stage = match (is_template, writes.is_order()) {
         (false, _) => Stage::Offered,
         (true, false) => Stage::Started,
@@ -177,7 +209,7 @@ pub fn offer(host: &Host, offer: Offer, now: Timestamp) -> Change {
         draft.host.installed |= writes == Writes::Disk;
         draft.event(EventKind::AttemptStarted { number: draft.host.attempts, file: "template".to_owned() });
     }
-    draft.done()
+    Ok(draft.done())
 }
 
 /// Remembers that a boot was answered by hold, which ends the attempt; none when that is remembered already.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::boot::boot_of;
+use super::identity::{IdentityEdit, IdentityRefused, edit_identity};
 use super::{Change, Draft};
 use crate::domain::{Actor, BootId, EventKind, Host, HostId, Hostname, Identity, MacAddr, Metadata, MetadataError};
 
@@ -69,6 +70,8 @@ pub struct Edit {
     pub hostname: Option<Option<Hostname>>,
     /// What becomes of the metadata.
     pub metadata: MetadataEdit,
+    /// What becomes of its identity.
+    pub identity: IdentityEdit,
 }
 
 /// What becomes of the metadata.
@@ -87,9 +90,17 @@ impl Default for MetadataEdit {
 }
 
 /// Why an edit changes nothing.
-pub type EditRefused = MetadataError;
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditRefused {
+    /// The metadata would be too large or deep.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The identity cannot be like this.
+    #[error(transparent)]
+    Identity(#[from] IdentityRefused),
+}
 
-/// Changes name and metadata. None when that changes nothing.
+/// Changes name, metadata and identity. None when that changes nothing.
 pub fn edit(host: &Host, edit: &Edit, actor: Actor, now: Timestamp) -> Result<Option<Change>, EditRefused> {
     let mut draft = Draft::of(host, actor, now);
     if let Some(hostname) = edit.hostname.clone().filter(|name| *name != host.hostname) {
@@ -101,6 +112,9 @@ pub fn edit(host: &Host, edit: &Edit, actor: Actor, now: Timestamp) -> Result<Op
         MetadataEdit::Replace(with) => with.clone(),
     };
     replace_metadata(&mut draft, metadata);
+    if !edit.identity.is_empty() {
+        edit_identity(&mut draft, &edit.identity)?;
+    }
     if draft.events.is_empty() {
         return Ok(None);
     }

@@ -43,6 +43,8 @@ pub fn register(id: HostId, registration: Registration, actor: Actor, now: Times
         installed: false,
         seen: actor == Actor::Machine,
         quarantined: false,
+        lock: None,
+        reinstalls: false,
         created_at: now,
         changed_at: now,
     };

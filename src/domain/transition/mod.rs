@@ -1,15 +1,18 @@
 //! What each request changes, as pure functions from a host to a changed host and its events, or to a refusal.
 //!
 //! These functions carry the promise "one order, one installation":
-//! - only [`offer`] hands out a boot, and only when [`next_boot`] says so;
+//! - only [`offer`] hands out a boot, and only when [`next_boot`] says so and, if it writes, [`clear`] too;
 //! - an order whose payload was delivered whole is never offered again, unless [`retry`] or [`set_states`] orders anew;
 //! - only the bootid of the current step finishes it, and only once;
 //! - nothing but [`set_states`] with the owner's explicit wish, and [`order`] with the grant for it and a name that was never
 //!   used, leads out of `finished`;
-//! - a host that came from a backup boots nothing but its own disk and takes no orders, until [`release`].
+//! - a host that came from a backup boots nothing but its own disk and takes no orders, until [`release`];
+//! - a host that is locked takes no orders, until [`unlock`].
 
 mod boot;
+mod clearance;
 mod edit;
+mod identity;
 mod known;
 mod order;
 mod quarantine;
@@ -22,7 +25,9 @@ use super::{Actor, Event, EventKind, Host, OrderName, PastBoot, PastOutcome, Sta
 pub use boot::{
     Activity, Ask, FetchRefused, HoldReason, NextBoot, Offer, deliver, next_boot, note_hold, offer, start_attempt,
 };
+pub use clearance::{Clearance, check_unlocked, clear, lock, unlock};
 pub use edit::{Edit, EditRefused, Inventory, InventoryRefused, MetadataEdit, edit, take_inventory};
+pub use identity::{AdoptRefused, IdentityEdit, IdentityRefused, adopt};
 pub use known::{Registration, learn, register, take_over};
 pub use order::{Order, OrderRefused, RetryRefused, SetRefused, order, retry, set_states, spend};
 pub use quarantine::{quarantine, release};
@@ -37,6 +42,8 @@ pub struct Change {
     pub events: Vec<Event>,
     /// The name of the order that it is. It is committed only if it was never used for this host, and is remembered for ever.
     pub order: Option<OrderName>,
+    /// What must be so of all hosts when it is committed.
+    pub clearance: Clearance,
 }
 
 /// A change in the making.
@@ -46,11 +53,12 @@ struct Draft {
     actor: Actor,
     now: Timestamp,
     order: Option<OrderName>,
+    clearance: Clearance,
 }
 
 impl Draft {
     fn of(host: &Host, actor: Actor, now: Timestamp) -> Self {
-        Self { host: host.clone(), events: Vec::new(), actor, now, order: None }
+        Self { host: host.clone(), events: Vec::new(), actor, now, order: None, clearance: Clearance::NotNeeded }
     }
 
     fn event(&mut self, kind: EventKind) {
@@ -94,7 +102,7 @@ impl Draft {
             Actor::Operator(_) => self.now,
             Actor::Machine | Actor::Plugin(_) | Actor::Server => self.now.max(self.host.changed_at),
         };
-        Change { host: self.host, events: self.events, order: self.order }
+        Change { host: self.host, events: self.events, order: self.order, clearance: self.clearance }
     }
 }
 

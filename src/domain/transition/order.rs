@@ -2,8 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Change, Draft};
-use crate::domain::{Actor, EventKind, Host, HostId, OrderName, PastOutcome, PluginName, Stage, StateName, States};
+use super::{Change, Draft, check_unlocked};
+use crate::domain::{
+    Actor, EventKind, Host, HostId, LockedHost, OrderName, PastOutcome, PluginName, Stage, StateName, States,
+};
 
 /// Why the queue was not changed. The text names the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +19,9 @@ pub enum SetRefused {
     /// The host came from a backup, and nobody looked at it since.
     #[error("{0} is quarantined, as a backup was restored: look at what is on its disk, then `kiwispray release {1}`")]
     Quarantined(String, HostId),
+    /// Somebody locked it.
+    #[error(transparent)]
+    Locked(#[from] LockedHost),
 }
 
 /// Replaces the queue: the order by which machines get installed.
@@ -28,6 +33,10 @@ pub fn set_states(
     actor: Actor,
     now: Timestamp,
 ) -> Result<Change, SetRefused> {
+    // To take an order back does no harm to a disk.
+    if !to.is_finished() {
+        check_unlocked(host)?;
+    }
     if host.quarantined && !to.is_finished() {
         return Err(SetRefused::Quarantined(host.label(), host.id));
     }
@@ -41,6 +50,7 @@ pub fn set_states(
     }
     let mut draft = Draft::of(host, actor, now);
     draft.queue(to.clone(), PastOutcome::Superseded);
+    draft.host.reinstalls |= host.may_be_installed();
     let from = host.states.clone();
     draft.event(EventKind::StatesSet { from, to, reinstall: leaves_finished, abort: aborts, order: None });
     Ok(draft.done())
@@ -61,6 +71,9 @@ pub enum OrderRefused {
     /// The host came from a backup: the order may have been carried out after that, and be forgotten.
     #[error("{0} is quarantined, as a backup was restored: it takes no orders until `kiwispray release {1}`")]
     Quarantined(String, HostId),
+    /// Somebody locked it.
+    #[error(transparent)]
+    Locked(#[from] LockedHost),
 }
 
 /// What a plugin orders.
@@ -80,6 +93,9 @@ pub fn order(host: &Host, order: &Order, plugin: &PluginName, now: Timestamp) ->
     if *to == host.states {
         return Ok(None);
     }
+    if !to.is_finished() {
+        check_unlocked(host)?;
+    }
     if host.quarantined && !to.is_finished() {
         return Err(OrderRefused::Quarantined(host.label(), host.id));
     }
@@ -95,6 +111,7 @@ pub fn order(host: &Host, order: &Order, plugin: &PluginName, now: Timestamp) ->
     }
     let mut draft = Draft::of(host, Actor::Plugin(plugin.to_string()), now);
     draft.queue(to.clone(), PastOutcome::Superseded);
+    draft.host.reinstalls |= host.may_be_installed();
     draft.order = name.clone();
     draft.event(EventKind::StatesSet {
         from: host.states.clone(),
@@ -127,6 +144,9 @@ pub enum RetryRefused {
     /// The host came from a backup, and nobody looked at it since.
     #[error("{0} is quarantined, as a backup was restored: look at what is on its disk, then `kiwispray release {1}`")]
     Quarantined(String, HostId),
+    /// Somebody locked it.
+    #[error(transparent)]
+    Locked(#[from] LockedHost),
 }
 
 /// Orders the current step anew: its attempts count from zero, and late calls of its boots are superseded.
@@ -135,6 +155,7 @@ pub fn retry(host: &Host, abort: bool, actor: Actor, now: Timestamp) -> Result<C
     if state.is_built_in() {
         return Err(RetryRefused::NothingToRetry(host.label(), state));
     }
+    check_unlocked(host)?;
     if host.quarantined {
         return Err(RetryRefused::Quarantined(host.label(), host.id));
     }

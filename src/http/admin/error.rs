@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::domain::{MetadataError, RetryRefused, SetRefused};
+use crate::domain::{IdentityRefused, MetadataError, RetryRefused, SetRefused};
 use crate::images::{ImportError, NotOffered};
 use crate::service::{ApproveRefused, HostsError, OutboxError, RemoveRefused, RosterError, ScheduleError};
 use crate::store::{KvError, StoreError};
@@ -114,11 +114,21 @@ fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
         HostsError::Set(SetRefused::Quarantined(..)) | HostsError::Retry(RetryRefused::Quarantined(..)) => {
             (StatusCode::CONFLICT, "quarantined")
         }
+        HostsError::Locked(_) | HostsError::Set(SetRefused::Locked(_)) | HostsError::Retry(RetryRefused::Locked(_)) => {
+            (StatusCode::CONFLICT, "locked")
+        }
         HostsError::Retry(RetryRefused::NothingToRetry(..)) => (StatusCode::CONFLICT, "nothing_to_retry"),
         HostsError::Metadata(MetadataError::TooLarge(_)) => (StatusCode::PAYLOAD_TOO_LARGE, "metadata_too_large"),
         HostsError::Metadata(MetadataError::NotJson(_) | MetadataError::NotAnObject | MetadataError::TooDeep) => {
             (StatusCode::BAD_REQUEST, "bad_metadata")
         }
+        HostsError::Identity(IdentityRefused::NothingLeft(_) | IdentityRefused::TooManyMacs) => {
+            (StatusCode::BAD_REQUEST, "no_identity")
+        }
+        HostsError::Identity(IdentityRefused::NoSuchMac { .. }) => (StatusCode::CONFLICT, "no_such_mac"),
+        HostsError::IdentityTaken { .. } => (StatusCode::CONFLICT, "identity_taken"),
+        HostsError::Adopt(_) => (StatusCode::CONFLICT, "adopt_refused"),
+        HostsError::NotHeld(_) => (StatusCode::NOT_FOUND, "host_not_found"),
         HostsError::RefusedByPlugin(_) => (StatusCode::CONFLICT, "refused_by_plugin"),
         HostsError::Store(StoreError::Conflict) => (StatusCode::CONFLICT, "host_changed"),
         HostsError::Store(StoreError::OrderSpent) => (StatusCode::CONFLICT, "order_spent"),
@@ -164,7 +174,11 @@ fn not_offered(error: &NotOffered) -> (StatusCode, &'static str) {
 fn import(error: &ImportError) -> (StatusCode, &'static str) {
     match error {
         ImportError::NoDevice => (StatusCode::BAD_REQUEST, "device_needed"),
-        ImportError::BuiltIn(_) | ImportError::OwnWord(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+        ImportError::BuiltIn(_)
+        | ImportError::OwnWord(_)
+        | ImportError::NeedlessDevice
+        | ImportError::OneName(_)
+        | ImportError::Empty(_) => (StatusCode::BAD_REQUEST, "bad_request"),
         ImportError::Exists(_) => (StatusCode::CONFLICT, "image_exists"),
         ImportError::Missing(_) => (StatusCode::NOT_FOUND, "image_not_found"),
         ImportError::Busy => (StatusCode::CONFLICT, "images_busy"),
@@ -172,10 +186,13 @@ fn import(error: &ImportError) -> (StatusCode, &'static str) {
         ImportError::Io(_) | ImportError::Manifest(_) => (StatusCode::INTERNAL_SERVER_ERROR, "images_failed"),
         ImportError::Archive(_)
         | ImportError::Kiwi(_)
+        | ImportError::Live(_)
         | ImportError::Payload(_)
         | ImportError::WrongSum(_)
         | ImportError::WrongRawSize { .. }
         | ImportError::DanglingLink(..)
+        | ImportError::WrongLength { .. }
+        | ImportError::TooMuch
         | ImportError::BadManifest(_) => (StatusCode::UNPROCESSABLE_ENTITY, "bad_archive"),
     }
 }

@@ -6,10 +6,10 @@ use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::domain::{Actor, Edit, HostId, Hostname, Identity, Registration, Serial, States};
+use crate::domain::{Actor, Edit, HostId, Hostname, Identity, IdentityEdit, MacAddr, Registration, Serial, States};
 use crate::hooks::Run;
 use crate::service::{Act, Terms};
-use crate::wire::{ActOnHost, AddHost, Changed, EditHost, HostView, Page};
+use crate::wire::{ActOnHost, AddHost, Changed, EditHost, HostView, LockHost, Page};
 
 use super::error::Refusal;
 use super::parse::{bad, document, if_match, list_query, merge, metadata, states};
@@ -57,13 +57,14 @@ pub(super) async fn edit(
     body: Bytes,
 ) -> Answer<Json<Changed>> {
     let wanted: EditHost = document(&body)?;
-    let EditHost { hostname, metadata, states: queue, reinstall, abort, expect_serial, dry_run } = wanted;
+    let identity = identity_edit(&admin, &wanted)?;
+    let EditHost { hostname, metadata, states: queue, reinstall, abort, expect_serial, dry_run, .. } = wanted;
     let hostname = match hostname.as_deref() {
         None => None,
         Some("") => Some(None),
         Some(name) => Some(Some(name.parse::<Hostname>().map_err(bad)?)),
     };
-    let edit = Edit { hostname, metadata: merge(metadata)? };
+    let edit = Edit { hostname, metadata: merge(metadata)?, identity };
     let act = Act::Set { edit, states: queue.as_deref().map(states).transpose()?, reinstall, abort };
     let terms = terms(&peer, &headers, expect_serial.as_deref(), dry_run)?;
     act_on(&admin, &host, &act, &terms).await
@@ -105,6 +106,30 @@ pub(super) async fn release(
     act_on(&admin, &host, &Act::Release, &terms).await
 }
 
+pub(super) async fn lock(
+    State(admin): Shared,
+    Path(host): Path<String>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Json<Changed>> {
+    let wanted: LockHost = document(&body)?;
+    let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
+    act_on(&admin, &host, &Act::Lock { why: wanted.why }, &terms).await
+}
+
+pub(super) async fn unlock(
+    State(admin): Shared,
+    Path(host): Path<String>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Json<Changed>> {
+    let wanted: ActOnHost = document(&body)?;
+    let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
+    act_on(&admin, &host, &Act::Unlock, &terms).await
+}
+
 pub(super) async fn forget(
     State(admin): Shared,
     Path(host): Path<String>,
@@ -131,6 +156,32 @@ fn terms(peer: &Peer, headers: &HeaderMap, serial: Option<&str>, dry_run: bool) 
 
 const fn run(dry_run: bool) -> Run {
     if dry_run { Run::Dry } else { Run::Real }
+}
+
+/// What becomes of an identity. What identifies no machine cannot be added, but taken away.
+fn identity_edit(admin: &Admin, wanted: &EditHost) -> Answer<IdentityEdit> {
+    let settings = admin.service.settings();
+    let ignore = &settings.ignore;
+    let useless =
+        |text: &str, why: crate::domain::IdentityDefect| bad(format_args!("{text:?} identifies no machine: {why}"));
+    let serial = match wanted.serial.as_deref() {
+        None => None,
+        Some("") => Some(None),
+        Some(text) => Some(Some(ignore.serial(text).map_err(|why| useless(text, why))?)),
+    };
+    let uuid = match wanted.uuid.as_deref() {
+        None => None,
+        Some("") => Some(None),
+        Some(text) => Some(Some(ignore.uuid(text).map_err(|why| useless(text, why))?)),
+    };
+    let add_macs = wanted.add_macs.iter().map(|text| ignore.mac(text).map_err(|why| useless(text, why)));
+    let drop_macs = wanted.drop_macs.iter().map(|text| text.parse::<MacAddr>().map_err(bad));
+    Ok(IdentityEdit {
+        serial,
+        uuid,
+        add_macs: add_macs.collect::<Result<_, _>>()?,
+        drop_macs: drop_macs.collect::<Result<_, _>>()?,
+    })
 }
 
 /// The registration that somebody typed. What identifies no machine is refused here, as machines report it themselves.

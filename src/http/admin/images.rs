@@ -12,8 +12,8 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use crate::domain::StateName;
-use crate::images::{ImportRequest, Imported};
+use crate::domain::{StateName, Writes};
+use crate::images::{Contents, ImportRequest, Imported, Part, Plain};
 use crate::wire::{ImageView, ImportQuery, ImportedView};
 
 use super::error::Refusal;
@@ -107,10 +107,40 @@ fn state(name: &str) -> Result<StateName, Refusal> {
 }
 
 fn request(name: &str, query: Option<&str>) -> Result<ImportRequest, Refusal> {
-    let ImportQuery { device, append, replace } = query_document(query)?;
-    let device = device.map(|device| device.parse().map_err(bad)).transpose()?;
-    let append = append.unwrap_or_default().parse().map_err(bad)?;
-    Ok(ImportRequest { name: state(name)?, device, append, replace })
+    let mut query: ImportQuery = query_document(query)?;
+    let device = query.device.take().map(|device| device.parse().map_err(bad)).transpose()?;
+    let append = query.append.take().unwrap_or_default().parse().map_err(bad)?;
+    let (inventory, replace) = (query.inventory, query.replace);
+    Ok(ImportRequest { name: state(name)?, contents: contents(query)?, device, append, inventory, replace })
+}
+
+fn contents(query: ImportQuery) -> Result<Contents, Refusal> {
+    let kernel = part("kernel", query.kernel, query.kernel_bytes)?;
+    let initrd = part("initrd", query.initrd, query.initrd_bytes)?;
+    match (kernel, query.writes) {
+        (Some(kernel), Some(writes)) => Ok(Contents::Plain(Plain { kernel, initrd, writes: writes_of(&writes)? })),
+        (Some(_), None) => Err(bad("say what kernel and initrd do to disks: writes is nothing, disk or wipe")),
+        // A name that no machine could ask for is not worth a refusal, as the bytes say what they are.
+        (None, None) if initrd.is_none() => Ok(Contents::Built { file: query.file.and_then(|name| name.parse().ok()) }),
+        (None, _) => Err(bad("initrd and writes go with a kernel")),
+    }
+}
+
+fn part(what: &str, name: Option<String>, size_bytes: Option<u64>) -> Result<Option<Part>, Refusal> {
+    match (name, size_bytes) {
+        (Some(name), Some(size_bytes)) => Ok(Some(Part { name: name.parse().map_err(bad)?, size_bytes })),
+        (None, None) => Ok(None),
+        (Some(_), None) | (None, Some(_)) => Err(bad(format_args!("{what} and {what}_bytes go together"))),
+    }
+}
+
+fn writes_of(word: &str) -> Result<Writes, Refusal> {
+    match word {
+        "nothing" => Ok(Writes::Nothing),
+        "disk" => Ok(Writes::Disk),
+        "wipe" => Ok(Writes::Wipe),
+        _ => Err(bad(format_args!("writes is nothing, disk or wipe, and not {word:?}"))),
+    }
 }
 
 fn imported_view(image: ImageView, imported: &Imported) -> ImportedView {

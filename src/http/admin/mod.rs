@@ -7,8 +7,10 @@ mod backup;
 mod configuration;
 mod error;
 mod events;
+mod freeze;
 mod hosts;
 mod images;
+mod import;
 mod inside;
 mod migration;
 mod parse;
@@ -18,6 +20,7 @@ mod rehearsal;
 mod server;
 mod socket;
 mod status;
+mod verification;
 mod view;
 
 use std::path::PathBuf;
@@ -40,6 +43,9 @@ pub use socket::{SocketError, bind};
 
 /// More than any document; archives are streamed and have no limit here.
 const MOST_BODY_BYTES: usize = 1 << 20;
+
+/// A list of hosts to be imported, of the most that a list may name.
+const MOST_LIST_BYTES: usize = 128 << 20;
 
 /// A component, with its binding before it.
 const MOST_COMPONENT_BYTES: usize = 65 << 20;
@@ -93,12 +99,16 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/hosts/{host}/finish", post(hosts::finish))
         .route("/hosts/{host}/retry", post(hosts::retry))
         .route("/hosts/{host}/release", post(hosts::release))
+        .route("/hosts/{host}/lock", post(hosts::lock).delete(hosts::unlock))
+        .route("/freeze", get(freeze::show).put(freeze::freeze).delete(freeze::thaw))
         .route("/hosts/{host}/events", get(events::timeline))
         .route("/hosts/{host}/explain", get(status::explain))
         .route("/hosts/{host}/plan", get(status::plan))
+        .route("/import/hosts", post(import::run).layer(DefaultBodyLimit::max(MOST_LIST_BYTES)))
         .route("/migration/hosts", post(migration::take))
         .route("/images", get(images::list))
         .route("/images/{name}", get(images::show).put(images::import).delete(images::remove))
+        .route("/images/{name}/verify", get(verification::verify))
         .route("/plugins", get(plugins::list))
         .route("/plugins/reload", post(plugins::reload_all))
         .route("/plugins/{name}", get(plugins::show).put(plugins::install).delete(plugins::remove).layer(component()))

@@ -21,6 +21,8 @@ pub(super) async fn status(State(admin): Shared) -> Json<StatusView> {
         templates_dir: about.templates_dir.display().to_string(),
         config_dir: about.config_dir.display().to_string(),
         started_at: about.started_at,
+        // If the store cannot say it, that is among what is not ready.
+        frozen: service.frozen().await.ok().flatten().as_ref().map(view::safeguard),
         plugins: plugins(&members),
         not_ready: not_ready(service, &members),
         degraded: degraded(&members),

@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use crate::domain::{Actor, Event, Host};
+use crate::domain::{Actor, Event, Host, Safeguard};
 use crate::images::{Image, NotOffered};
 use crate::service::{Acted, Decision, Erased, Explanation, FileProgress, Preview, Service, sentence};
 use crate::wire::{
     Changed, Erasure, EventView, ExplanationView, HostView, IgnoredView, ImageView, ManifestView, PlanView,
-    ProgressView,
+    ProgressView, SafeguardView,
 };
 
 /// A host with what the server knows of it besides.
@@ -36,8 +36,23 @@ pub(super) fn host(service: &Service, host: &Host) -> HostView {
         last_seen: service.last_seen(host.id),
         seen: host.seen,
         quarantined: host.quarantined,
+        lock: host.lock.as_ref().map(safeguard),
         created_at: host.created_at,
         changed_at: host.changed_at,
+    }
+}
+
+/// A lock, or a freeze.
+pub(super) fn safeguard(safeguard: &Safeguard) -> SafeguardView {
+    SafeguardView { by: actor(&safeguard.by), at: safeguard.at, why: safeguard.why.clone() }
+}
+
+fn actor(actor: &Actor) -> String {
+    match actor {
+        Actor::Machine => "machine".to_owned(),
+        Actor::Server => "server".to_owned(),
+        Actor::Operator(name) => format!("operator {name}"),
+        Actor::Plugin(name) => format!("plugin {name}"),
     }
 }
 
@@ -62,7 +77,7 @@ pub(super) fn changed(service: &Service, acted: &Acted) -> Changed {
     }
 }
 
-fn erasure(erased: &Erased) -> Erasure {
+pub(super) fn erasure(erased: &Erased) -> Erasure {
     Erasure { state: erased.state.to_string(), disk: erased.disk.clone() }
 }
 
@@ -77,12 +92,7 @@ pub(super) fn event(event: &Event) -> EventView {
         host: event.host.get(),
         seq: event.seq,
         at: event.at,
-        actor: match &event.actor {
-            Actor::Machine => "machine".to_owned(),
-            Actor::Server => "server".to_owned(),
-            Actor::Operator(name) => format!("operator {name}"),
-            Actor::Plugin(name) => format!("plugin {name}"),
-        },
+        actor: actor(&event.actor),
         kind: event.kind.name().to_owned(),
         text: sentence(&event.kind),
         data,

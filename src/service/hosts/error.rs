@@ -1,6 +1,9 @@
 //! Why an operator's wish was not carried out, in sentences that name the remedy.
 
-use crate::domain::{HostId, Hostname, Identity, MetadataError, RetryRefused, Serial, SetRefused, StateName};
+use crate::domain::{
+    AdoptRefused, EditRefused, HostId, Hostname, Identity, IdentityRefused, LockedHost, MetadataError, RetryRefused,
+    Serial, SetRefused, StateName,
+};
 use crate::images::NotOffered;
 use crate::service::TransitionRefused;
 use crate::store::StoreError;
@@ -31,10 +34,12 @@ pub enum HostsError {
     #[error("{0} is a range, and one host is needed")]
     NotOne(String),
     /// Somebody else changed the host.
-    #[error("{host} was changed meanwhile: it has revision {found}, and {expected} was looked at; look again")]
+    #[error("{host} was changed meanwhile by {by}: it has revision {found}, and {expected} was looked at; look again")]
     Revised {
         /// The host.
         host: String,
+        /// Who changed it last.
+        by: String,
         /// The revision that was looked at.
         expected: u64,
         /// Its revision.
@@ -84,18 +89,51 @@ pub enum HostsError {
     /// The order was refused.
     #[error(transparent)]
     Set(#[from] SetRefused),
+    /// It is locked.
+    #[error(transparent)]
+    Locked(#[from] LockedHost),
     /// The repetition was refused.
     #[error(transparent)]
     Retry(#[from] RetryRefused),
     /// The metadata was refused.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    /// The identity was refused.
+    #[error(transparent)]
+    Identity(#[from] IdentityRefused),
+    /// What shall recognise a host recognises another one.
+    #[error("{host} cannot have this identity, as it is, or may be, that of {}: {findings}", hosts(.owners))]
+    IdentityTaken {
+        /// The host that was to have it.
+        host: String,
+        /// The hosts that have something of it.
+        owners: Vec<HostId>,
+        /// The comparison with each of them.
+        findings: String,
+    },
+    /// The adoption was refused.
+    #[error(transparent)]
+    Adopt(#[from] AdoptRefused),
+    /// Nothing is called like this, neither a host nor a machine that is held.
+    #[error(
+        "there is no host {0}, and no machine that is held shows it: `kiwispray host conflicts` lists those, since the server started"
+    )]
+    NotHeld(String),
     /// A plugin keeps the queue as it is.
     #[error("{0}; nothing was changed, and it can be tried again")]
     RefusedByPlugin(#[from] TransitionRefused),
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<EditRefused> for HostsError {
+    fn from(refused: EditRefused) -> Self {
+        match refused {
+            EditRefused::Metadata(error) => Self::Metadata(error),
+            EditRefused::Identity(error) => Self::Identity(error),
+        }
+    }
 }
 
 /// The name that resembles a text, if any does.

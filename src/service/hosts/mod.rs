@@ -5,6 +5,8 @@
 //! that nothing can boot.
 
 mod error;
+mod identity;
+mod import;
 mod preview;
 mod select;
 mod sentence;
@@ -13,6 +15,7 @@ mod take;
 mod tests;
 
 pub use error::HostsError;
+pub use import::{Imported, Outcome as ImportOutcome, Problem as ImportProblem, Row};
 pub use preview::Preview;
 pub use select::{Condition, ConditionError, Selection, Selector, SelectorError};
 pub use sentence::sentence;
@@ -21,9 +24,9 @@ pub use take::{Newcomer, Taken};
 use jiff::Timestamp;
 
 use crate::domain::{
-    Activity, Actor, Ask, Change, Edit, Event, HoldReason, Host, HostId, Identity, NextBoot, Recognition, Registration,
-    Serial, Stage, StateName, States, edit, finish_by_operator, forget, next_boot, recognise, register, release, retry,
-    set_states,
+    Activity, Actor, Ask, Change, Edit, Event, EventKind, HoldReason, Host, HostId, Identity, NextBoot, Recognition,
+    Registration, Serial, Stage, StateName, States, check_unlocked, edit, finish_by_operator, forget, lock, next_boot,
+    recognise, register, release, retry, set_states, unlock,
 };
 use crate::hooks::Run;
 use crate::images::Catalogue;
@@ -57,6 +60,13 @@ pub enum Act {
     },
     /// A host that came from a backup boots again.
     Release,
+    /// A host takes no orders and boots nothing that writes.
+    Lock {
+        /// Why, in the words of who locks it; may be empty.
+        why: String,
+    },
+    /// The lock is taken off.
+    Unlock,
     /// The host is no longer known.
     Forget {
         /// Whether a running attempt may be given up.
@@ -88,6 +98,8 @@ pub struct Acted {
     pub changed: bool,
     /// Disks that die when the machine works through its new queue.
     pub erases: Vec<Erased>,
+    /// What happened.
+    pub events: Vec<Event>,
 }
 
 /// A disk that loses its contents.
@@ -108,22 +120,36 @@ impl Service {
         if let Act::Set { edit: Edit { hostname: Some(Some(name)), .. }, .. } = act {
             self.check_name(Some(id), name).await?;
         }
+        self.act_unchecked(id, act, terms).await
+    }
+
+    /// The same when somebody has seen to it that the states can be booted, and that the name is free.
+    async fn act_unchecked(&self, id: HostId, act: &Act, terms: &Terms) -> Result<Acted, HostsError> {
         for _ in 0..CONFLICT_RETRIES {
             let host = self.store.host(id).await?.ok_or(HostsError::Gone(id))?;
-            check_terms(&host, terms)?;
+            self.check_terms(&host, terms).await?;
             let changed = change(&host, act, &terms.actor, self.clock.now())?;
             let Some(change) = changed else {
-                return Ok(Acted { before: Some(host.clone()), after: Some(host), changed: false, erases: Vec::new() });
+                return Ok(Acted {
+                    before: Some(host.clone()),
+                    after: Some(host),
+                    changed: false,
+                    erases: Vec::new(),
+                    events: Vec::new(),
+                });
             };
             let change = self.act_as_allowed(&host, act, change, terms).await?;
             let erases = self.erases(&host, &change.host, act);
+            let candidates = self.check_identity(&host, &change.host).await?;
+            let events = change.events.clone();
             let committed = match (terms.run, act) {
                 (Run::Dry, Act::Forget { .. }) => Ok(None),
-                (Run::Dry, Act::Set { .. } | Act::Finish | Act::Retry { .. } | Act::Release) => Ok(Some(change.host)),
+                (Run::Dry, _) => Ok(Some(change.host)),
                 (Run::Real, Act::Forget { .. }) => self.store.forget(&host, change).await.map(|()| None),
-                (Run::Real, Act::Set { .. } | Act::Finish | Act::Retry { .. } | Act::Release) => {
-                    self.commit(&host, change).await.map(Some)
-                }
+                (
+                    Run::Real,
+                    Act::Set { .. } | Act::Finish | Act::Retry { .. } | Act::Release | Act::Lock { .. } | Act::Unlock,
+                ) => self.commit_beside(&host, change, candidates.as_ref()).await.map(Some),
             };
             match committed {
                 Ok(after) => {
@@ -134,7 +160,7 @@ impl Service {
                     if after.is_none() && terms.run == Run::Real {
                         self.finished.forget(id);
                     }
-                    return Ok(Acted { before: Some(host), after, changed: true, erases });
+                    return Ok(Acted { before: Some(host), after, changed: true, erases, events });
                 }
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
@@ -155,6 +181,11 @@ impl Service {
         if let Some(name) = &registration.hostname {
             self.check_name(None, name).await?;
         }
+        self.add_unchecked(registration, actor, run).await
+    }
+
+    /// The same when somebody has seen to it that the states can be booted, and that the name is free.
+    async fn add_unchecked(&self, registration: Registration, actor: Actor, run: Run) -> Result<Acted, HostsError> {
         for _ in 0..CONFLICT_RETRIES {
             let found = self.store.candidates(&registration.identity).await?;
             let candidates: Vec<_> = found.hosts.iter().map(Into::into).collect();
@@ -166,14 +197,16 @@ impl Service {
             }
             let now = self.clock.now();
             let build = |id| register(id, registration.clone(), actor.clone(), now);
+            let trial = build(HostId::new(0));
+            let events = trial.events;
             let host = match run {
-                Run::Dry => Ok(build(HostId::new(0)).host),
+                Run::Dry => Ok(trial.host),
                 Run::Real => self.store.register(&found, build).await,
             };
             match host {
                 Ok(host) => {
                     let erases = self.erased_by(&host);
-                    return Ok(Acted { before: None, after: Some(host), changed: true, erases });
+                    return Ok(Acted { before: None, after: Some(host), changed: true, erases, events });
                 }
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
@@ -192,6 +225,12 @@ impl Service {
         if host.quarantined && !host.states.current().is_built_in() {
             return Some(HoldReason::Quarantined(host.id));
         }
+        // Its boots that were handed out before go on.
+        if let Some(lock) = host.lock.as_ref().filter(|_| !host.is_attempt_open())
+            && is_order(&self.catalogue, &self.renderer, host.states.current())
+        {
+            return Some(HoldReason::Locked(host.id, lock.clone()));
+        }
         let boot = host.current_boot()?;
         if !boot.held && !matches!(boot.stage, Stage::Failed { .. }) {
             return None;
@@ -204,14 +243,45 @@ impl Service {
         }
     }
 
+    /// Refuses to act on another host, or version of it, than its author meant.
+    async fn check_terms(&self, host: &Host, terms: &Terms) -> Result<(), HostsError> {
+        if let Some(expected) = terms.revision.filter(|expected| *expected != host.revision) {
+            let by = self.last_editor(host).await?;
+            return Err(HostsError::Revised { host: host.label(), by, expected, found: host.revision });
+        }
+        if let Some(expected) = &terms.serial
+            && host.identity.serial.as_ref() != Some(expected)
+        {
+            let found = host.identity.serial.clone();
+            return Err(HostsError::OtherSerial { host: host.label(), expected: expected.clone(), found });
+        }
+        Ok(())
+    }
+
+    /// Who caused the newest change that people see, as a sentence names them.
+    async fn last_editor(&self, host: &Host) -> Result<String, StoreError> {
+        let from_seq = host.event_count.saturating_sub(RECENT_EVENTS);
+        let recent = self.store.events(host.id, from_seq.max(1), u32::MAX).await?;
+        let newest = recent.iter().rev().find(|event| !is_passing(&event.kind));
+        Ok(newest.map_or_else(
+            || "somebody".to_owned(),
+            |event| match &event.actor {
+                Actor::Machine => "the machine itself".to_owned(),
+                Actor::Server => "the server".to_owned(),
+                Actor::Operator(name) => name.clone(),
+                Actor::Plugin(name) => format!("the plugin {name}"),
+            },
+        ))
+    }
+
     fn check_states(&self, states: &States) -> Result<(), HostsError> {
         check_states(&self.catalogue, &self.renderer, states)
     }
 
     fn erases(&self, before: &Host, after: &Host, act: &Act) -> Vec<Erased> {
         match act {
-            Act::Finish | Act::Forget { .. } => Vec::new(),
-            Act::Retry { .. } | Act::Release => self.erased_by(after),
+            Act::Finish | Act::Forget { .. } | Act::Lock { .. } => Vec::new(),
+            Act::Retry { .. } | Act::Release | Act::Unlock => self.erased_by(after),
             Act::Set { .. } => {
                 let same_disk = before.metadata.get(INSTALL_DEVICE) == after.metadata.get(INSTALL_DEVICE);
                 if before.step == after.step && same_disk { Vec::new() } else { self.erased_by(after) }
@@ -236,6 +306,24 @@ impl Service {
     }
 }
 
+/// Events among which the author of a change is looked for.
+const RECENT_EVENTS: u64 = 50;
+
+/// Whether an event leaves the revision of its host as it is.
+const fn is_passing(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::BootOffered { .. }
+            | EventKind::AttemptStarted { .. }
+            | EventKind::PayloadDelivered { .. }
+            | EventKind::Held { .. }
+            | EventKind::CallRefused { .. }
+            | EventKind::MacTaken { .. }
+            | EventKind::Doubted { .. }
+            | EventKind::ForeignBoot { .. }
+    )
+}
+
 /// Refuses a queue with a state that nothing can boot: the machine would only hold.
 pub(super) fn check_states(catalogue: &Catalogue, renderer: &Renderer, states: &States) -> Result<(), HostsError> {
     for state in states.iter().filter(|state| !state.is_built_in()) {
@@ -246,19 +334,6 @@ pub(super) fn check_states(catalogue: &Catalogue, renderer: &Renderer, states: &
             let suggestion = error::nearest(state.as_str(), names);
             return Err(HostsError::NothingToBoot { state: state.clone(), suggestion });
         }
-    }
-    Ok(())
-}
-
-fn check_terms(host: &Host, terms: &Terms) -> Result<(), HostsError> {
-    if let Some(expected) = terms.revision.filter(|expected| *expected != host.revision) {
-        return Err(HostsError::Revised { host: host.label(), expected, found: host.revision });
-    }
-    if let Some(expected) = &terms.serial
-        && host.identity.serial.as_ref() != Some(expected)
-    {
-        let found = host.identity.serial.clone();
-        return Err(HostsError::OtherSerial { host: host.label(), expected: expected.clone(), found });
     }
     Ok(())
 }
@@ -282,12 +357,17 @@ pub(super) fn change(host: &Host, act: &Act, actor: &Actor, now: Timestamp) -> R
             let (host, mut events) = edited.map_or_else(|| (host.clone(), Vec::new()), |edit| (edit.host, edit.events));
             let ordered = set_states(&host, states.clone(), *reinstall, *abort, actor.clone(), now)?;
             events.extend(ordered.events);
-            Ok(Some(Change { host: ordered.host, events, order: ordered.order }))
+            Ok(Some(Change { events, ..ordered }))
         }
         Act::Finish => Ok(finish_by_operator(host, actor.clone(), now)),
         Act::Retry { abort } => Ok(Some(retry(host, *abort, actor.clone(), now)?)),
         Act::Release => Ok(release(host, actor.clone(), now)),
+        Act::Lock { why } => Ok(lock(host, why, actor.clone(), now)),
+        Act::Unlock => Ok(unlock(host, actor.clone(), now)),
         Act::Forget { abort } if host.is_attempt_open() && !abort => Err(HostsError::BeingInstalled(host.label())),
-        Act::Forget { .. } => Ok(Some(forget(host, actor.clone(), now))),
+        Act::Forget { .. } => {
+            check_unlocked(host)?;
+            Ok(Some(forget(host, actor.clone(), now)))
+        }
     }
 }

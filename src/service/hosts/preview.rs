@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::domain::{Activity, Ask, BootId, Facts, Host, HostId, NextBoot, next_boot};
+use crate::domain::{Activity, Ask, BootId, Facts, Host, HostId, NextBoot, clear, next_boot};
 use crate::hooks::{BootAnswer, BootPlan, Call, Hooks, Run, Trace};
 use crate::render::BaseUrl;
 use crate::service::plan::{Occasion, boot_request, known_host};
@@ -68,9 +68,15 @@ impl Service {
                 (Decision::Wait, None)
             }
             BootAnswer::Boot(plan) => {
+                let cleared = host.clone();
                 let occasion = Occasion { host, facts, bootid: BootId::new(id, [0; 16]), base: base.clone() };
                 match self.render_plan(plan, occasion).await {
-                    Ok(rendered) => (Decision::Boot { what: rendered.what }, Some(rendered.script)),
+                    Ok(rendered) => match self.fleet().await.map(|fleet| clear(&cleared, rendered.writes, &fleet, now))
+                    {
+                        Ok(Ok(_)) => (Decision::Boot { what: rendered.what }, Some(rendered.script)),
+                        Ok(Err(reason)) => (Decision::Hold { reason: reason.to_string() }, None),
+                        Err(error) => (Decision::Hold { reason: format!("the store: {error}") }, None),
+                    },
                     Err(refused) => (Decision::Hold { reason: refused.to_string() }, None),
                 }
             }

@@ -54,6 +54,7 @@ enum Field {
     Hold,
     Running,
     Quarantined,
+    Locked,
     Metadata(String),
 }
 
@@ -76,7 +77,7 @@ pub enum ConditionError {
     Shape(String),
     /// No such field.
     #[error(
-        "hosts have no field {0:?}: there are id, hostname, serial, uuid, mac, state, hold, running, quarantined, metadata.KEY"
+        "hosts have no field {0:?}: there are id, hostname, serial, uuid, mac, state, hold, running, quarantined, locked, metadata.KEY"
     )]
     Field(String),
     /// Neither yes nor no.
@@ -133,6 +134,7 @@ impl FromStr for Condition {
             "hold" => yes_or_no(Field::Hold, "hold")?,
             "running" => yes_or_no(Field::Running, "running")?,
             "quarantined" => yes_or_no(Field::Quarantined, "quarantined")?,
+            "locked" => yes_or_no(Field::Locked, "locked")?,
             other => match other.strip_prefix("metadata.").filter(|path| !path.is_empty()) {
                 Some(path) => Field::Metadata(path.to_owned()),
                 None => return Err(ConditionError::Field(other.to_owned())),
@@ -323,6 +325,7 @@ impl Service {
             Field::Hold => is(self.held_for(host).is_some()),
             Field::Running => is(host.is_attempt_open()),
             Field::Quarantined => is(host.quarantined),
+            Field::Locked => is(host.lock.is_some()),
             Field::Metadata(path) => host.metadata.get(path).is_some_and(|found| is_written(found, value)),
         }
     }

@@ -36,6 +36,10 @@ pub fn sentence(kind: &EventKind) -> String {
         EventKind::ForeignBoot { from } => format!("was asked for from {from} while it boots elsewhere"),
         EventKind::Quarantined { why } => format!("boots only its own disk until it is released: {why}"),
         EventKind::Released {} => "was released from quarantine".to_owned(),
+        EventKind::Locked { why } if why.is_empty() => "was locked".to_owned(),
+        EventKind::Locked { why } => format!("was locked: {why}"),
+        EventKind::Unlocked {} => "was unlocked".to_owned(),
+        EventKind::OrderRefused { states, why } => format!("an order for {states} was refused: {why}"),
         EventKind::Forgotten {} => "was forgotten".to_owned(),
     }
 }

@@ -93,7 +93,7 @@ async fn a_trial_tells_what_dies_and_changes_nothing() {
 async fn the_disk_of_the_metadata_is_the_one_that_dies() {
     let site = Site::with_three_hosts().await;
     let disk = Metadata::parse(r#"{"install_device":"/dev/sdb"}"#).unwrap();
-    let edit = Edit { hostname: None, metadata: MetadataEdit::Merge(disk) };
+    let edit = Edit { metadata: MetadataEdit::Merge(disk), ..Edit::default() };
     let act = Act::Set { edit, states: Some("web".parse().unwrap()), reinstall: false, abort: false };
     let acted = site.service.act(HostId::new(1), &act, &by_ada()).await.unwrap();
     assert_eq!(acted.erases[0].disk.as_deref(), Some("/dev/sdb"));

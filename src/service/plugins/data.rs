@@ -10,20 +10,10 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use crate::domain::PluginName;
-use crate::hooks::{Expect, KvEntry, KvError, Run};
+use crate::hooks::{Expect, KvEntry, KvError, KvUsed, Run, check_kv_key, check_kv_list, check_kv_value};
 use crate::service::Service;
 use crate::store::{StoreError, Written};
 
-/// Longest key in bytes.
-const KEY_MAX_BYTES: usize = 256;
-/// Largest value in bytes.
-const VALUE_MAX_BYTES: usize = 64 << 10;
-/// Keys of one plugin.
-const KEYS_MAX: u64 = 10_000;
-/// Keys and values of one plugin together, in bytes.
-const SPACE_MAX_BYTES: u64 = 16 << 20;
-/// Keys of one answer.
-const LIST_MAX: u32 = 256;
 /// Keys per read when everything is summed up.
 const SUM_PAGE: u32 = 1_000;
 /// How often a write is tried whose value others write at the same time.
@@ -35,13 +25,7 @@ pub(in crate::service) struct Spaces(Mutex<HashMap<PluginName, Arc<OnceCell<Spac
 
 /// What one plugin uses.
 #[derive(Debug, Default)]
-struct Space(Mutex<Used>);
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Used {
-    keys: u64,
-    bytes: u64,
-}
+struct Space(Mutex<KvUsed>);
 
 /// A key that a plugin stores something under.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +90,7 @@ impl Service {
 
 impl Service {
     pub(super) async fn stored(&self, plugin: &PluginName, key: &str) -> Result<Option<KvEntry>, KvError> {
-        check_key(key)?;
+        check_kv_key(key)?;
         let found = self.store.plugin_value(plugin, key).await.map_err(unavailable)?;
         Ok(found.map(|(value, version)| KvEntry { value: value.to_vec(), version }))
     }
@@ -118,10 +102,7 @@ impl Service {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<String>, KvError> {
-        if prefix.len().max(after.map_or(0, str::len)) > KEY_MAX_BYTES {
-            return Err(KvError::TooLarge);
-        }
-        let limit = limit.clamp(1, LIST_MAX);
+        let limit = check_kv_list(prefix, after, limit)?;
         let keys = self.store.plugin_keys(plugin, prefix, after, limit).await.map_err(unavailable)?;
         Ok(keys.into_iter().map(|(key, _)| key).collect())
     }
@@ -135,10 +116,8 @@ impl Service {
         expect: Expect,
         run: Run,
     ) -> Result<u64, KvError> {
-        check_key(&key)?;
-        if value.as_ref().is_some_and(|value| value.len() > VALUE_MAX_BYTES) {
-            return Err(KvError::TooLarge);
-        }
+        check_kv_key(&key)?;
+        value.as_deref().map_or(Ok(()), check_kv_value)?;
         let value = value.map(Bytes::from);
         // On its own: a write whose plugin ran out of time must be counted all the same.
         let writing = tokio::spawn(async move { self.write(&plugin, &key, value, expect, run).await });
@@ -155,8 +134,8 @@ impl Service {
     ) -> Result<u64, KvError> {
         let cell = self.spaces.of(plugin);
         let space = cell.get_or_try_init(|| self.sum_up(plugin)).await.map_err(unavailable)?;
-        let size = |bytes: usize| Used { keys: 1, bytes: (key.len() + bytes) as u64 };
-        let new = value.as_ref().map_or_else(Used::default, |value| size(value.len()));
+        let size = |bytes: usize| KvUsed::of(key, bytes);
+        let new = value.as_ref().map_or_else(KvUsed::default, |value| size(value.len()));
         for _ in 0..MOST_TRIES {
             let found = self.store.plugin_value(plugin, key).await.map_err(unavailable)?;
             let version = found.as_ref().map_or(0, |(_, version)| *version);
@@ -171,7 +150,7 @@ impl Service {
             if found.is_none() && value.is_none() {
                 return Ok(version);
             }
-            let old = found.map_or_else(Used::default, |(value, _)| size(value.len()));
+            let old = found.map_or_else(KvUsed::default, |(value, _)| size(value.len()));
             space.replace(old, new)?;
             let written = match run {
                 Run::Dry => Ok(Written::Conflict),
@@ -192,13 +171,12 @@ impl Service {
     }
 
     async fn sum_up(&self, plugin: &PluginName) -> Result<Space, StoreError> {
-        let mut used = Used::default();
+        let mut used = KvUsed::default();
         let mut after: Option<String> = None;
         loop {
             let page = self.store.plugin_keys(plugin, "", after.as_deref(), SUM_PAGE).await?;
             for (key, (bytes, _)) in &page {
-                used.keys += 1;
-                used.bytes += (key.len() + bytes) as u64;
+                used = used.and(KvUsed::of(key, *bytes));
             }
             let Some((last, _)) = page.into_iter().last() else { return Ok(Space(Mutex::new(used))) };
             after = Some(last);
@@ -219,57 +197,19 @@ impl Spaces {
 
 impl Space {
     /// Counts a value in another's place, if there is room. What needs less room than before is always allowed.
-    fn replace(&self, old: Used, new: Used) -> Result<(), KvError> {
+    fn replace(&self, old: KvUsed, new: KvUsed) -> Result<(), KvError> {
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let then = used.with(old, new);
-        let is_full =
-            (then.keys > KEYS_MAX && new.keys > old.keys) || (then.bytes > SPACE_MAX_BYTES && new.bytes > old.bytes);
-        if is_full {
-            return Err(KvError::Full);
-        }
-        *used = then;
+        *used = used.replaced(old, new)?;
         Ok(())
     }
 
     /// Takes [`Self::replace`] back.
-    fn restore(&self, old: Used, new: Used) {
+    fn restore(&self, old: KvUsed, new: KvUsed) {
         let mut used = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *used = used.with(new, old);
     }
 }
 
-impl Used {
-    fn with(self, old: Self, new: Self) -> Self {
-        Self {
-            keys: (self.keys + new.keys).saturating_sub(old.keys),
-            bytes: (self.bytes + new.bytes).saturating_sub(old.bytes),
-        }
-    }
-}
-
-fn check_key(key: &str) -> Result<(), KvError> {
-    match key.len() {
-        0 => Err(KvError::Denied("a key has at least one byte".to_owned())),
-        1..=KEY_MAX_BYTES => Ok(()),
-        _ => Err(KvError::TooLarge),
-    }
-}
-
 fn unavailable(error: StoreError) -> KvError {
     KvError::Unavailable(error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_number_of_keys_is_bounded_and_replacing_needs_no_room() {
-        let space = Space(Mutex::new(Used { keys: KEYS_MAX, bytes: 0 }));
-        let one = Used { keys: 1, bytes: 10 };
-        assert_eq!(space.replace(Used::default(), one), Err(KvError::Full));
-        assert_eq!(space.replace(one, one), Ok(()));
-        assert_eq!(space.replace(one, Used::default()), Ok(()));
-        assert_eq!(space.replace(Used::default(), one), Ok(()));
-    }
 }

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use crate::domain::{
-    Actor, Change, Edit as HostEdit, Host, HostId, HostnameError, Metadata, MetadataEdit, MetadataError, Order,
-    OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States, StatesError, edit, order, spend,
+    Actor, Change, Clearance, Edit as HostEdit, EditRefused, EventKind, Host, HostId, HostnameError, Metadata,
+    MetadataEdit, MetadataError, Order, OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States,
+    StatesError, edit, note, order, spend,
 };
 use crate::hooks::{Allowance, Denied, Edit, Grant, HookError, HostsError, KnownHost, Patch, Run};
 use crate::service::hosts::check_states;
@@ -44,6 +45,8 @@ pub(in crate::service) enum PatchRefused {
     States(#[from] StatesError),
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    #[error(transparent)]
+    Edit(#[from] EditRefused),
     #[error(transparent)]
     OrderName(#[from] OrderNameError),
     #[error("an order's name without states names nothing")]
@@ -89,8 +92,13 @@ impl Service {
             if host.revision != revision {
                 return Err(HostsError::Conflict(host.revision));
             }
-            let Some(change) = self.change_by_plugin(&host, patch, plugin, caller).await? else {
-                return Ok(known_host(&host));
+            let change = match self.change_by_plugin(&host, patch, plugin, caller).await {
+                Ok(Some(change)) => change,
+                Ok(None) => return Ok(known_host(&host)),
+                Err(refused) => {
+                    self.note_refusal(&host, patch, plugin, &refused, by.run).await;
+                    return Err(refused.into());
+                }
             };
             if by.run == Run::Dry {
                 return Ok(known_host(&change.host));
@@ -102,6 +110,19 @@ impl Service {
             }
         }
         Err(HostsError::Unavailable("others change this host all the time".to_owned()))
+    }
+
+    /// That a plugin wants to order for a locked host is for people to see: one of them did not tell the other.
+    async fn note_refusal(&self, host: &Host, patch: &Patch, plugin: &PluginName, refused: &PatchRefused, run: Run) {
+        let (PatchRefused::Order(OrderRefused::Locked(locked)), Run::Real) = (refused, run) else { return };
+        let wanted = understood(host, patch).ok().and_then(|wanted| wanted.states);
+        let now = self.clock.now();
+        if let Some(states) = wanted.filter(|states| self.notes.is_first(host.id, &format!("{plugin} {states}"), now)) {
+            let kind = EventKind::OrderRefused { states, why: locked.to_string() };
+            if let Err(error) = self.commit(host, note(host, kind, Actor::Plugin(plugin.to_string()), now)).await {
+                tracing::warn!(host = %host.id, %error, "could not note that a plugin's order was refused");
+            }
+        }
     }
 
     /// What a patch makes of a host; none when nothing. Every change of a queue by a plugin is decided here, so here the
@@ -138,7 +159,12 @@ impl Service {
         };
         let Some(mut change) = ordered(states.clone())? else {
             let Some(name) = &wanted.order else {
-                return Ok((!events.is_empty()).then_some(Change { host: after, events, order: None }));
+                return Ok((!events.is_empty()).then_some(Change {
+                    host: after,
+                    events,
+                    order: None,
+                    clearance: Clearance::NotNeeded,
+                }));
             };
             // Its name is kept for ever, so it counts as what it names.
             if counts {
@@ -146,7 +172,7 @@ impl Service {
             }
             let spent = spend(&after, name, plugin, now);
             events.extend(spent.events);
-            return Ok(Some(Change { host: spent.host, events, order: spent.order }));
+            return Ok(Some(Change { events, ..spent }));
         };
         let is_order = self.is_order(host, &states).await?;
         // Asked last of all that can refuse without a trace, and before it counts.
@@ -159,7 +185,7 @@ impl Service {
             self.count_order(plugin, by, host.id).await?;
         }
         events.extend(change.events);
-        Ok(Some(Change { host: change.host, events, order: change.order }))
+        Ok(Some(Change { events, ..change }))
     }
 
     /// Whether a queue installs again or writes a disk. Refuses states that nothing can boot.
@@ -212,7 +238,7 @@ fn understood(host: &Host, patch: &Patch) -> Result<Wanted, PatchRefused> {
         return Err(PatchRefused::OrderOfNothing);
     }
     let metadata = MetadataEdit::Replace(Metadata::try_from(known.metadata)?);
-    Ok(Wanted { edit: HostEdit { hostname, metadata }, states, order })
+    Ok(Wanted { edit: HostEdit { hostname, metadata, ..HostEdit::default() }, states, order })
 }
 
 impl From<CountRefused> for PatchRefused {
@@ -239,6 +265,7 @@ impl From<PatchRefused> for HostsError {
             | PatchRefused::Hostname(_)
             | PatchRefused::States(_)
             | PatchRefused::Metadata(_)
+            | PatchRefused::Edit(_)
             | PatchRefused::OrderName(_)
             | PatchRefused::OrderOfNothing
             | PatchRefused::Act(_) => Self::Invalid(text),

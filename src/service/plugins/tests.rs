@@ -388,7 +388,12 @@ async fn a_running_attempt_is_not_given_up_by_a_plugin() {
         detour: false,
     };
     let now = lab.site.service.now();
-    let host = lab.site.service.commit(&host, crate::domain::offer(&host, offered, now)).await.unwrap();
+    let host = lab
+        .site
+        .service
+        .commit(&host, crate::domain::offer(&host, offered, &Default::default(), now).unwrap())
+        .await
+        .unwrap();
     let change = crate::domain::start_attempt(&host, &bootid, "vmlinuz", now).unwrap().unwrap();
     lab.site.service.commit(&host, change).await.unwrap();
     let refused = lab.apply(&lab.run(&ALL), 1, states(&["live"], None)).await.unwrap_err();

@@ -62,7 +62,10 @@ async fn happen(store: &Store, step: &Step) {
                 let bootid = BootId::new(host.id, [*byte; 16]);
                 let offered =
                     Offer { bootid, from: [10, 0, 0, 1].into(), image: None, writes: Writes::Disk, detour: false };
-                store.commit(&host, domain::offer(&host, offered, at(1))).await.unwrap();
+                store
+                    .commit(&host, domain::offer(&host, offered, &domain::Fleet::default(), at(1)).unwrap())
+                    .await
+                    .unwrap();
             }
         }
         Step::Order(number, states) => {

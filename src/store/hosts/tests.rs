@@ -51,8 +51,10 @@ fn rotation(host: &Host, byte: u8) -> Change {
     domain::offer(
         host,
         Offer { bootid, from: [10, 0, 0, 1].into(), image: None, writes: Writes::Nothing, detour: false },
+        &domain::Fleet::default(),
         time(1),
     )
+    .unwrap()
 }
 
 fn note(host: &Host) -> Change {

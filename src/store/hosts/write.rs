@@ -1,5 +1,5 @@
 //! How hosts are written: every commit guards the version of its host and the index entries that it touches.
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeSet, sync::atomic::Ordering};
 
 use super::{
     Candidates, Indexed, MAX_IDS_PER_VALUE, Store, StoreError, TIMELINE_EVENTS, highest_id, number, unreadable,
@@ -7,6 +7,7 @@ use super::{
 use crate::{
     domain::{Change, Event, Host, HostId, Identity},
     store::{
+        fleet::{guard_clearance, is_of_clearance},
         keys,
         kv::{Commit, Key, Kv, KvError, Outcome, Revision},
         record,
@@ -73,10 +74,10 @@ impl Store {
         let unseen = own.iter().filter(is_unseen).cloned().collect();
         seen.extend(self.indexed(unseen).await?);
         commit.guard(keys::hot(id), Revision::ZERO);
-        for indexed in seen {
+        for mut indexed in seen {
             commit.guard(indexed.key.clone(), indexed.revision);
-            if own.contains(&indexed.key) {
-                indexed.with(id, &mut commit);
+            if own.contains(&indexed.key) && indexed.add(id) {
+                indexed.put(&mut commit);
             }
         }
         commit.put(keys::cold(id), record::encode_cold(&change.host).map_err(unreadable(&keys::cold(id)))?);
@@ -96,8 +97,19 @@ impl Store {
     }
 
     /// Writes a change that was made from `before`, with its events and whatever the indexes need. `Conflict` if the
-    /// host is another by now, `OrderSpent` if the change is an order whose name was used for this host before.
+    /// host is another by now, or what cleared its boot is so no longer; `OrderSpent` if the change is an order whose name was used for this host before.
     pub async fn commit(&self, before: &Host, change: Change) -> Result<Host, StoreError> {
+        self.commit_beside(before, change, None).await
+    }
+
+    /// The same for a change of the identity by hand: `Conflict` also if meanwhile another host got, or lost, a value that the
+    /// candidates were asked for. They must be judged anew.
+    pub async fn commit_beside(
+        &self,
+        before: &Host,
+        change: Change,
+        candidates: Option<&Candidates>,
+    ) -> Result<Host, StoreError> {
         check_numbers(before.id, before.event_count, &change)?;
         let after = &change.host;
         let (gone, new) = index_difference(&before.identity, &after.identity)?;
@@ -112,7 +124,9 @@ impl Store {
         for _ in 0..MOST_TRIES {
             let mut commit = Commit::default();
             self.guard_version(&mut commit, before).await?;
-            self.put_index(&mut commit, before.id, &gone, &new).await?;
+            guard_clearance(&mut commit, &change.clearance);
+            let judged = candidates.map_or(&[][..], |candidates| &candidates.seen);
+            self.put_index(&mut commit, &[Entries { id: before.id, gone: &gone, new: &new }], judged).await?;
             if let Some(cold) = &cold {
                 commit.put(keys::cold(after.id), cold.clone());
             }
@@ -127,6 +141,11 @@ impl Store {
                 Outcome::Conflict(key) if key == keys::hot(before.id) => return Err(StoreError::Conflict),
                 Outcome::Conflict(key) if spent.as_ref().is_some_and(|(spent, _)| *spent == key) => {
                     return Err(StoreError::OrderSpent);
+                }
+                // What it was decided on is no longer so.
+                Outcome::Conflict(key) if is_of_clearance(&key) => return Err(StoreError::Conflict),
+                Outcome::Conflict(key) if judged.iter().any(|judged| judged.key == key) => {
+                    return Err(StoreError::Conflict);
                 }
                 // Another host entered or left an index entry of this one.
                 Outcome::Conflict(_) => {}
@@ -143,14 +162,8 @@ impl Store {
         for _ in 0..MOST_TRIES {
             let mut commit = Commit::default();
             self.guard_version(&mut commit, before).await?;
-            self.put_index(&mut commit, before.id, &gone, &[]).await?;
-            self.raise_last_forgotten(&mut commit, before.id).await?;
-            commit.delete(keys::cold(before.id));
-            commit.delete(keys::hot(before.id));
-            // Plugins are told of its last events, wherever they are with their reading.
-            let key = keys::forgotten(before.id);
-            commit.put(key.clone(), record::encode_forgotten(&change.host).map_err(unreadable(&key))?);
-            self.put_events(&mut commit, &change.events).await?;
+            self.put_index(&mut commit, &[Entries { id: before.id, gone: &gone, new: &[] }], &[]).await?;
+            self.put_farewell(&mut commit, before, &change).await?;
             match self.kv.commit(commit).await? {
                 Outcome::Committed(_) => return Ok(()),
                 Outcome::Conflict(key) if key == keys::hot(before.id) => return Err(StoreError::Conflict),
@@ -158,6 +171,48 @@ impl Store {
             }
         }
         Err(StoreError::Conflict)
+    }
+
+    /// Gives a host the identity of another, and takes that other one out, in one commit: at no time do both have it, or
+    /// neither. `Conflict` if one of them, or who shares the identity with them, changed meanwhile.
+    pub async fn adopt(
+        &self,
+        old: &Host,
+        change: Change,
+        newcomer: &Host,
+        farewell: Change,
+        candidates: &Candidates,
+    ) -> Result<Host, StoreError> {
+        check_numbers(old.id, old.event_count, &change)?;
+        check_numbers(newcomer.id, newcomer.event_count, &farewell)?;
+        let (gone, new) = index_difference(&old.identity, &change.host.identity)?;
+        let newcomers = keys::index(&newcomer.identity).map_err(KvError::from)?;
+        let entries =
+            [Entries { id: newcomer.id, gone: &newcomers, new: &[] }, Entries { id: old.id, gone: &gone, new: &new }];
+        let mut commit = Commit::default();
+        self.guard_version(&mut commit, old).await?;
+        self.guard_version(&mut commit, newcomer).await?;
+        self.put_index(&mut commit, &entries, &candidates.seen).await?;
+        self.put_farewell(&mut commit, newcomer, &farewell).await?;
+        let key = keys::cold(old.id);
+        commit.put(key.clone(), record::encode_cold(&change.host).map_err(unreadable(&key))?);
+        commit.put(keys::hot(old.id), record::encode_hot(&change.host));
+        self.put_events(&mut commit, &change.events).await?;
+        match self.kv.commit(commit).await? {
+            Outcome::Committed(_) => Ok(change.host),
+            Outcome::Conflict(_) => Err(StoreError::Conflict),
+        }
+    }
+
+    /// What remains of a host that is taken out.
+    async fn put_farewell(&self, commit: &mut Commit, before: &Host, change: &Change) -> Result<(), StoreError> {
+        self.raise_last_forgotten(commit, before.id).await?;
+        commit.delete(keys::cold(before.id));
+        commit.delete(keys::hot(before.id));
+        // Plugins are told of its last events, wherever they are with their reading.
+        let key = keys::forgotten(before.id);
+        commit.put(key.clone(), record::encode_forgotten(&change.host).map_err(unreadable(&key))?);
+        self.put_events(commit, &change.events).await
     }
 
     async fn guard_version(&self, commit: &mut Commit, before: &Host) -> Result<(), StoreError> {
@@ -171,16 +226,35 @@ impl Store {
         Ok(())
     }
 
-    async fn put_index(&self, commit: &mut Commit, id: HostId, gone: &[Key], new: &[Key]) -> Result<(), StoreError> {
-        if gone.is_empty() && new.is_empty() {
-            return Ok(());
+    /// Changes index entries: those that were `judged` as they were read then, and the rest as it is now.
+    async fn put_index(
+        &self,
+        commit: &mut Commit,
+        entries: &[Entries<'_>],
+        judged: &[Indexed],
+    ) -> Result<(), StoreError> {
+        let touched: BTreeSet<&Key> = entries.iter().flat_map(|of| of.gone.iter().chain(of.new)).collect();
+        let (mut indexed, rest): (Vec<Indexed>, Vec<Indexed>) =
+            judged.iter().cloned().partition(|judged| touched.contains(&judged.key));
+        rest.into_iter().for_each(|rest| commit.guard(rest.key, rest.revision));
+        let is_unread = |key: &&&Key| !indexed.iter().any(|indexed| indexed.key == ***key);
+        let unread: Vec<Key> = touched.iter().filter(is_unread).map(|key| (*key).clone()).collect();
+        if !unread.is_empty() {
+            indexed.extend(self.indexed(unread).await?);
         }
-        for indexed in self.indexed([gone, new].concat()).await? {
+        for mut indexed in indexed {
             commit.guard(indexed.key.clone(), indexed.revision);
-            if new.contains(&indexed.key) {
-                indexed.with(id, commit);
-            } else {
-                indexed.without(id, commit);
+            let before = indexed.ids.clone();
+            for of in entries.iter().filter(|of| of.gone.contains(&indexed.key)) {
+                indexed.ids.retain(|id| *id != of.id);
+            }
+            for of in entries {
+                if of.new.contains(&indexed.key) {
+                    indexed.add(of.id);
+                }
+            }
+            if indexed.ids != before {
+                indexed.put(commit);
             }
         }
         Ok(())
@@ -215,19 +289,26 @@ impl Store {
     }
 }
 
+/// What changes in the indexes for one host.
+struct Entries<'a> {
+    id: HostId,
+    gone: &'a [Key],
+    new: &'a [Key],
+}
+
 impl Indexed {
-    /// A full entry stays as it is: a value that so many machines have identifies none of them.
-    fn with(mut self, id: HostId, commit: &mut Commit) {
-        if let Err(place) = self.ids.binary_search(&id)
-            && self.ids.len() < MAX_IDS_PER_VALUE
-        {
-            self.ids.insert(place, id);
-            commit.put(self.key, record::encode_ids(&self.ids));
+    /// Whether that changed anything. A full entry stays as it is: a value that so many machines have identifies none of them.
+    fn add(&mut self, id: HostId) -> bool {
+        match self.ids.binary_search(&id) {
+            Err(place) if self.ids.len() < MAX_IDS_PER_VALUE => {
+                self.ids.insert(place, id);
+                true
+            }
+            Ok(_) | Err(_) => false,
         }
     }
 
-    fn without(mut self, id: HostId, commit: &mut Commit) {
-        self.ids.retain(|other| *other != id);
+    fn put(self, commit: &mut Commit) {
         if self.ids.is_empty() {
             commit.delete(self.key);
         } else {
