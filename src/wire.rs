@@ -354,13 +354,13 @@ pub struct ImportQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
     /// Bytes of the kernel.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "number_of_text")]
     pub kernel_bytes: Option<u64>,
     /// The initrd's file name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initrd: Option<String>,
     /// Bytes of the initrd.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "number_of_text")]
     pub initrd_bytes: Option<u64>,
     /// What kernel and initrd do to disks: `nothing`, `disk` or `wipe`; has to be said, as nobody can see it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -371,6 +371,13 @@ pub struct ImportQuery {
     /// Whether an image of that name may be replaced.
     #[serde(skip_serializing_if = "is_false")]
     pub replace: bool,
+}
+
+/// Parameters of a query are text.
+fn number_of_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let number = text.parse().map_err(|_| serde::de::Error::custom(format_args!("{text:?} is no number of bytes")))?;
+    Ok(Some(number))
 }
 
 /// An image that was imported.
