@@ -216,7 +216,7 @@ fn the_manual_tells_every_setting_and_no_other() {
         .collect();
     told.sort();
     let is_section = |key: &str| file::KEYS.iter().any(|other| other.starts_with(&format!("{key}.")));
-    let mut keys: Vec<&str> = file::KEYS.into_iter().filter(|key| !is_section(key)).collect();
+    let mut keys: Vec<&str> = file::KEYS.iter().copied().filter(|key| !is_section(key)).collect();
     keys.sort_unstable();
     assert_eq!(told, keys);
 }
@@ -239,7 +239,7 @@ fn the_defaults_that_the_manual_shows_are_the_defaults() {
         Some((section, key)) => raw.get(section).is_some_and(|section| section.get(key).is_some()),
         None => raw.contains_key(key),
     };
-    let unset: Vec<&str> = file::KEYS.into_iter().filter(|key| !has(key)).collect();
+    let unset: Vec<&str> = file::KEYS.iter().copied().filter(|key| !has(key)).collect();
     assert_eq!(
         unset,
         [

@@ -268,6 +268,17 @@ fn every_setting_that_is_shown_is_accepted() {
 }
 
 #[test]
+fn every_built_in_template_is_in_the_manual() {
+    let told: Vec<String> =
+        Page::read(&root().join("docs/src/templates.md")).spans().into_iter().map(|(_, span)| span).collect();
+    let files = fs::read_dir(root().join("templates")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().to_string_lossy().trim_end_matches(".hbs").to_owned());
+    // A name that begins with a line is a part of others.
+    let missing: Vec<String> = names.filter(|name| !name.starts_with('_') && !told.contains(name)).collect();
+    assert!(missing.is_empty(), "docs/src/templates.md does not tell {}", missing.join(", "));
+}
+
+#[test]
 fn words_after_a_fence_are_known() {
     let mut problems = Vec::new();
     for page in book() {

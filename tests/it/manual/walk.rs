@@ -12,6 +12,9 @@ use crate::support::{Machine, Run, Server, Site, archive};
 
 use super::NOT_RUN;
 
+/// Set by authors who want to see what is printed.
+const SHOWS: &str = "SHOW_PRINTED";
+
 /// One page, being followed.
 struct Walk {
     server: Server,
@@ -46,6 +49,9 @@ impl Walk {
 
     fn command(&self, shown: &Shown, fails: bool, place: &str) {
         let (succeeded, printed) = typed(shown, self.server.site.root());
+        if std::env::var_os(SHOWS).is_some() {
+            eprintln!("{place}: $ {}\n{printed}", shown.command);
+        }
         assert_eq!(!succeeded, fails, "{place}: {} has ended otherwise:\n{printed}", shown.command);
         assert!(
             is_as_shown(&shown.output, &printed),
@@ -90,6 +96,7 @@ impl Walk {
         match what {
             ["asks"] => drop(machine.boot(server)),
             ["installs"] => machine.boots(server).install(server),
+            ["begins"] => machine.boots(server).load(server),
             ["fetches", "everything"] => machine.boots(server).fetch_all(server),
             ["fails", reason] => {
                 let boot = machine.boots(server);
