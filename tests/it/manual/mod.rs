@@ -3,6 +3,7 @@
 //!
 //! `docs/README.md` tells authors the convention. `walk` runs the commands of every page; the tests here read.
 
+mod holds;
 mod reference;
 mod walk;
 
