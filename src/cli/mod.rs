@@ -181,6 +181,12 @@ fn run(context: &Context, command: Command) -> Result {
     }
 }
 
+/// The whole command line as data: what the manual's reference is made of, and what its commands are held against.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs a client's work, for which one thread is plenty.
 fn wait_for(work: impl Future<Output = Result>) -> Result {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

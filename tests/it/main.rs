@@ -22,6 +22,7 @@ mod dozens;
 mod hostile;
 mod layers;
 mod live;
+mod manual;
 mod migrate;
 mod operators;
 mod people;

@@ -35,7 +35,9 @@ impl Purpose {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Purpose::Test => &[
+                "bsdutils",
                 "busybox-static",
+                "cpio",
                 "curl",
                 "dnsmasq-base",
                 "iproute2",

@@ -58,6 +58,7 @@ const LONG: &[Step] = &[
         run: || cargo(&["test", "--test", "langs", "--", "--test-threads", "1"]),
     },
     Step { name: "discover, wipe, configure", run: || one(e2e::run_scenario(Scenario::Walks, false)) },
+    Step { name: "the manual deploys", run: || one(e2e::run_scenario(Scenario::Manual, false)) },
     Step { name: "KIWI installs", run: || one(e2e::run_scenario(Scenario::Kiwi, false)) },
     Step { name: "NetBox syncs", run: netbox },
 ];
