@@ -234,6 +234,10 @@ fn restored(made: &RestoredView, data_dir: &Path) -> String {
         made.holding
     ));
     lines.push(
+        "  no plugin orders until it is approved: it may order again what was done since; see kiwispray plugin list"
+            .to_owned(),
+    );
+    lines.push(
         "  next: start the server, look at `kiwispray host list --where hold=yes`, then kiwispray release HOST…, or --all"
             .to_owned(),
     );
