@@ -114,6 +114,7 @@ fn checked(check: &Check) -> CheckView {
     CheckView {
         hosts: check.hosts,
         forgotten: check.forgotten,
+        tombstones: check.tombstones,
         events: check.events,
         indexed: check.indexed,
         plugin_values: check.plugin_values,

@@ -22,7 +22,7 @@ pub use plugin::{
 pub use store::{BackupView, CheckView, RestoredView};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
 /// A host as people see it.
@@ -215,12 +215,32 @@ pub struct ActOnHost {
     /// Whether a running attempt may be given up.
     #[serde(skip_serializing_if = "is_false")]
     pub abort: bool,
+    /// Whether the machine of a host that is forgotten is new if it comes back, although it may be installed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub for_good: bool,
     /// The serial number that the host must have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_serial: Option<String>,
     /// Say what would change, and change nothing.
     #[serde(skip_serializing_if = "is_false")]
     pub dry_run: bool,
+}
+
+/// What is left of a forgotten host that may be installed: its machine boots its own disk if it comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgottenView {
+    /// Its number.
+    pub id: u64,
+    /// Its name, if it had one.
+    pub hostname: Option<String>,
+    /// DMI serial number.
+    pub serial: Option<String>,
+    /// DMI UUID.
+    pub uuid: Option<String>,
+    /// Network cards, in order.
+    pub macs: Vec<String>,
+    /// When it was forgotten.
+    pub forgotten_at: Timestamp,
 }
 
 /// What a change did, or would do.
@@ -241,7 +261,7 @@ pub struct Changed {
 pub struct Erasure {
     /// The state that writes it.
     pub state: String,
-    /// Which disk: a device path, `first` or `smallest`; absent when nothing in the server knows.
+    /// Which disk: a device path, `first`, `smallest` or `all`; absent when nothing in the server knows.
     pub disk: Option<String>,
 }
 
@@ -320,7 +340,7 @@ pub struct ManifestView {
     pub kind: String,
     /// What booting it does to disks: `nothing`, `disk` or `wipe`.
     pub writes: String,
-    /// Which disk it writes: a device path, `first` or `smallest`.
+    /// Which disk it writes: a device path, `first`, `smallest` or `all`.
     pub device: Option<String>,
     /// Kernel arguments besides the server's own.
     pub append: String,
@@ -354,13 +374,13 @@ pub struct ImportQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
     /// Bytes of the kernel.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "number_in_text")]
     pub kernel_bytes: Option<u64>,
     /// The initrd's file name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initrd: Option<String>,
     /// Bytes of the initrd.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "number_in_text")]
     pub initrd_bytes: Option<u64>,
     /// What kernel and initrd do to disks: `nothing`, `disk` or `wipe`; has to be said, as nobody can see it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -371,6 +391,12 @@ pub struct ImportQuery {
     /// Whether an image of that name may be replaced.
     #[serde(skip_serializing_if = "is_false")]
     pub replace: bool,
+}
+
+/// Parameters of a query are text.
+fn number_in_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
 }
 
 /// An image that was imported.

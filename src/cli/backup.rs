@@ -320,6 +320,7 @@ mod tests {
         let check = CheckView {
             hosts: 2,
             forgotten: 1,
+            tombstones: 1,
             events: 30,
             indexed: 7,
             plugin_values: 0,

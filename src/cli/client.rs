@@ -9,10 +9,12 @@ use serde::de::DeserializeOwned;
 
 use super::error::{CliError, Result};
 use super::server::Server;
-use crate::wire::{ActOnHost, AddHost, Changed, EditHost, HostView, LockHost, Page, Problem};
+use crate::wire::{ActOnHost, AddHost, Changed, EditHost, ForgottenView, HostView, LockHost, Page, Problem};
 
 /// All that may stand in a path segment, or a query value, as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+const FORGOTTEN: &str = "/api/v1/forgotten";
 
 /// A connection to the server.
 #[derive(Debug)]
@@ -111,6 +113,25 @@ impl Client {
             Act::Forget(act) => self.request(Method::DELETE, &path).json(&ActOnHost { dry_run, ..act.clone() }),
         };
         self.decode(request.header(header::IF_MATCH, format!("\"{}\"", host.revision))).await
+    }
+
+    /// What is left of forgotten hosts.
+    pub(crate) async fn forgotten(&self) -> Result<Vec<ForgottenView>> {
+        let mut all = Vec::new();
+        let mut path = FORGOTTEN.to_owned();
+        loop {
+            let page: Page<ForgottenView> = self.get(&path).await?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => path = with_query(FORGOTTEN, [("cursor", next.as_str())]),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Takes away what is left of a forgotten host.
+    pub(crate) async fn forget_for_good(&self, id: u64) -> Result<ForgottenView> {
+        self.delete_for(&format!("{FORGOTTEN}/{id}")).await
     }
 
     /// Makes a host known.

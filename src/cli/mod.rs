@@ -14,6 +14,7 @@ mod dnsmasq;
 mod doctor;
 mod error;
 mod freeze;
+mod hook;
 mod host;
 mod image;
 mod image_import;
@@ -238,6 +239,7 @@ mod tests {
             &["image", "show"],
             &["image", "verify"],
             &["image", "remove"],
+            &["image", "hook"],
             &["plugin"],
             &["plugin", "new"],
             &["plugin", "build"],

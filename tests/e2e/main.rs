@@ -12,6 +12,7 @@ mod machine;
 mod net;
 mod payload;
 mod server;
+mod walks;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -37,6 +38,8 @@ enum Scenario {
     Firmware,
     /// A real KIWI image, built if it is not in the cache, deployed on a blank disk.
     Kiwi,
+    /// A machine is discovered, wiped and configured by the images that ship.
+    Walks,
 }
 
 fn main() -> ExitCode {
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // What comes from elsewhere is fetched before the network is gone.
     match args.scenario {
-        Scenario::Boot => drop(payload::kernel_tree()?),
+        Scenario::Boot | Scenario::Walks => drop(payload::kernel_tree()?),
         Scenario::Firmware => {}
         Scenario::Kiwi => drop(kiwi::archive()?),
     }
@@ -71,6 +74,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Scenario::Boot => boot::run(dir.path(), args.watch)?,
         Scenario::Firmware => firmware::run(dir.path(), args.watch)?,
         Scenario::Kiwi => kiwi::run(dir.path(), &kiwi::archive()?, args.watch)?,
+        Scenario::Walks => walks::run(dir.path(), args.watch)?,
     };
     println!("\n{passed} passed, 0 failed, {} s", begin.elapsed().as_secs());
     Ok(ExitCode::SUCCESS)

@@ -21,6 +21,7 @@ mod doubt;
 mod dozens;
 mod hostile;
 mod layers;
+mod live;
 mod migrate;
 mod operators;
 mod people;

@@ -1,4 +1,4 @@
-//! Runs the benchmarks (`examples/bench`, `examples/plugin_bench`) in release mode, with their files beside what cargo builds.
+//! Runs the benchmarks (`examples/bench`, `examples/plugin_bench`, `examples/import_bench`) in release mode, with their files beside what cargo builds.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -13,6 +13,8 @@ pub(crate) enum Command {
     Boots(Arguments),
     /// What plugins cost, against bare wasmtime.
     Plugins(Arguments),
+    /// How fast an image is imported, against `xz -dc FILE | sha256sum`.
+    Import(Arguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -26,6 +28,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     let (example, arguments) = match command {
         Command::Boots(arguments) => ("bench", arguments),
         Command::Plugins(arguments) => ("plugin_bench", arguments),
+        Command::Import(arguments) => ("import_bench", arguments),
     };
     let program = build(example)?;
     // Beside the program, which is on a disk; the folder for temporary files often is not.

@@ -25,6 +25,8 @@ pub(crate) enum Scenario {
     Kiwi,
     /// Firmware of every kind reaches the boot script through the generated dnsmasq configuration (2 minutes).
     Firmware,
+    /// A machine is discovered, wiped and configured by the images that ship (4 minutes).
+    Walks,
 }
 
 pub(crate) fn run(command: &Command) -> Result<()> {
@@ -43,6 +45,10 @@ pub(crate) fn run_scenario(scenario: Scenario, watch: bool) -> Result<()> {
         Scenario::Kiwi => {
             packages::ensure_installed(Purpose::Kiwi)?;
             "kiwi"
+        }
+        Scenario::Walks => {
+            packages::ensure_installed(Purpose::Live)?;
+            "walks"
         }
     };
     let mut cargo = Process::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

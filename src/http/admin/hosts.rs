@@ -79,7 +79,7 @@ pub(super) async fn finish(
 ) -> Answer<Json<Changed>> {
     let wanted: ActOnHost = document(&body)?;
     let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
-    act_on(&admin, &host, &Act::Finish, &terms).await
+    act_on(&admin, &host, &Act::Finish { abort: wanted.abort }, &terms).await
 }
 
 pub(super) async fn retry(
@@ -139,7 +139,7 @@ pub(super) async fn forget(
 ) -> Answer<Json<Changed>> {
     let wanted: ActOnHost = document(&body)?;
     let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
-    act_on(&admin, &host, &Act::Forget { abort: wanted.abort }, &terms).await
+    act_on(&admin, &host, &Act::Forget { abort: wanted.abort, for_good: wanted.for_good }, &terms).await
 }
 
 async fn act_on(admin: &Admin, host: &str, act: &Act, terms: &Terms) -> Answer<Json<Changed>> {

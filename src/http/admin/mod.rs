@@ -7,6 +7,7 @@ mod backup;
 mod configuration;
 mod error;
 mod events;
+mod forgotten;
 mod freeze;
 mod handover;
 mod hosts;
@@ -29,7 +30,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +103,8 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/hosts/{host}/retry", post(hosts::retry))
         .route("/hosts/{host}/release", post(hosts::release))
         .route("/hosts/{host}/lock", post(hosts::lock).delete(hosts::unlock))
+        .route("/forgotten", get(forgotten::list))
+        .route("/forgotten/{id}", delete(forgotten::forget))
         .route("/freeze", get(freeze::show).put(freeze::freeze).delete(freeze::thaw))
         .route("/hosts/{host}/events", get(events::timeline))
         .route("/hosts/{host}/explain", get(status::explain))

@@ -311,12 +311,17 @@ fn twins(identity: &Identity, shown: &[(u64, Identity)], beside: &mut Beside) ->
     let others: Vec<Candidate> = places
         .iter()
         .filter_map(|place| shown.get(*place))
-        .map(|(line, identity)| Candidate { id: HostId::new(*line), identity: identity.clone(), seen: false })
+        .map(|(line, identity)| Candidate {
+            id: HostId::new(*line),
+            identity: identity.clone(),
+            seen: false,
+            forgotten: false,
+        })
         .collect();
     let lines = match recognise(identity, &others).0 {
         Recognition::Known(line) => vec![line],
         Recognition::Doubt { candidates, .. } => candidates,
-        Recognition::New { .. } | Recognition::Nobody => return None,
+        Recognition::New { .. } | Recognition::Returned { .. } | Recognition::Nobody => return None,
     };
     let lines: Vec<String> = lines.iter().map(|line| format!("line {line}")).collect();
     Some(Problem::whole(format_args!("this is, or may be, the same machine as {}", lines.join(" and "))))

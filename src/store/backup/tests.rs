@@ -30,6 +30,7 @@ enum Step {
     Forget(u64),
     Value(u8, usize),
     Letter(u64),
+    Freeze,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -42,6 +43,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => host.clone().prop_map(Step::Forget),
         1 => (any::<u8>(), 0_usize..20_000).prop_map(|(key, bytes)| Step::Value(key, bytes)),
         1 => host.prop_map(Step::Letter),
+        1 => Just(Step::Freeze),
     ];
     prop::collection::vec(step, 0..40)
 }
@@ -62,10 +64,9 @@ async fn happen(store: &Store, step: &Step) {
                 let bootid = BootId::new(host.id, [*byte; 16]);
                 let offered =
                     Offer { bootid, from: [10, 0, 0, 1].into(), image: None, writes: Writes::Disk, detour: false };
-                store
-                    .commit(&host, domain::offer(&host, offered, &domain::Fleet::default(), at(1)).unwrap())
-                    .await
-                    .unwrap();
+                if let Ok(change) = domain::offer(&host, offered, &store.fleet(3).await.unwrap(), at(1)) {
+                    store.commit(&host, change).await.unwrap();
+                }
             }
         }
         Step::Order(number, states) => {
@@ -87,6 +88,10 @@ async fn happen(store: &Store, step: &Step) {
             let version = store.plugin_value(&plugin, &key).await.unwrap().map_or(0, |(_, version)| version);
             let value = (*bytes > 0).then(|| Bytes::from(vec![*bytes as u8; *bytes]));
             store.put_plugin_value(&plugin, &key, value, version).await.unwrap();
+        }
+        Step::Freeze => {
+            let freeze = domain::Safeguard::new(Actor::Server, "fire", at(6));
+            store.freeze(&freeze).await.unwrap();
         }
         Step::Letter(number) => {
             let event = event(HostId::new(*number), 1, at(4));
