@@ -396,7 +396,7 @@ fn small(entry: &Entry) -> Option<Result<(), RecordError>> {
         key if [keys::SCHEMA, keys::GENERATION, keys::LAST_FORGOTTEN].contains(key) => {
             record::decode_number(value).map(drop)
         }
-        key if *key == keys::RESTORED => record::decode_restored(value).map(drop),
+        key if [keys::RESTORED, keys::UNAPPROVED].contains(key) => record::decode_restored(value).map(drop),
         key if *key == keys::FROZEN => record::decode_safeguard(value).map(drop),
         key if *key == keys::REINSTALLS => record::decode_moments(value).map(drop),
         _ if has_prefix(keys::CURSORS) => record::decode_cursor(value).map(drop),

@@ -16,6 +16,7 @@
 //! | `d/<plugin>/<id><seq>` | an event that a plugin could not be told of |
 //! | `m/schema`, `m/hostid`, `m/generation` | version of this layout, highest number of a forgotten host, random name of this store |
 //! | `m/restored` | from which backup the store was restored, until its quarantine is lifted |
+//! | `m/unapproved` | from which backup the store was restored: a plugin orders only once somebody approved it since. Never removed |
 //! | `m/frozen` | that nothing that writes a disk is booted: who wanted it, when and why |
 //! | `m/reinstalls` | when, within the last hour, boots were handed out that install again |
 //! | `r/<id><name>` | that an order of this name was carried out for the host; the name as the first 16 bytes of its SHA-256. Never removed |
@@ -50,6 +51,7 @@ pub(super) const SCHEMA: Key = Key::from_static(b"m/schema");
 pub(super) const LAST_FORGOTTEN: Key = Key::from_static(b"m/hostid");
 pub(super) const GENERATION: Key = Key::from_static(b"m/generation");
 pub(super) const RESTORED: Key = Key::from_static(b"m/restored");
+pub(super) const UNAPPROVED: Key = Key::from_static(b"m/unapproved");
 pub(super) const FROZEN: Key = Key::from_static(b"m/frozen");
 pub(super) const REINSTALLS: Key = Key::from_static(b"m/reinstalls");
 

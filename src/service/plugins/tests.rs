@@ -308,6 +308,21 @@ async fn a_retry_of_a_run_does_not_begin_to_count_anew() {
     ));
 }
 
+#[tokio::test]
+async fn after_a_restore_a_plugin_does_nothing_twice_until_somebody_approves() {
+    let lab = Lab::with_host("finished").await;
+    // The name was used before the restore, and the backup does not know.
+    lab.site.service.store.as_restored(lab.site.service.clock.now()).await;
+    for _ in 0..2 {
+        let refused = lab.apply(&lab.run(&ALL), 1, states(&["web"], Some("CHG1"))).await.unwrap_err();
+        let says = |why: &str| why.contains("a backup was restored") && why.contains("kiwispray plugin approve cmdb");
+        assert!(matches!(&refused, HostsError::Denied(why) if says(why)), "{refused}");
+    }
+    assert!(untouched(&lab).await);
+    assert_eq!(lab.site.service.approve_orders(&cmdb(), None, "ada").await.unwrap(), 0, "what its grant allows");
+    assert!(lab.apply(&lab.run(&ALL), 1, states(&["web"], Some("CHG2"))).await.is_ok());
+}
+
 // ---- Changes ----
 
 #[tokio::test]
