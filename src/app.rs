@@ -67,7 +67,7 @@ pub async fn serve(config: Config, source: Source, inherited: Option<std::net::T
         tracing::warn!("a backup was restored: nothing writes a disk until it is released, see `kiwispray release`");
     }
     if let Some(freeze) = store.frozen().await.context("cannot tell whether the store is frozen")? {
-        tracing::warn!("frozen {freeze}; no image that writes a disk is booted until `kiwispray thaw`");
+        tracing::warn!("frozen {freeze} - no image that writes a disk is booted until `kiwispray thaw`");
     }
     let ipxe = IpxeFiles::find(config.ipxe_dir.as_deref());
     let (service, host) = build(&config, store);

@@ -62,7 +62,7 @@ impl StoppedStore {
         if !restore::is_used(&place)? {
             return Err(MaintenanceError::NoStore(data_dir.to_owned()));
         }
-        // It is only read, save for leases that nobody has any more.
+        // It is only read, save for leases that nobody has any more, and a layout of before, which is brought forward.
         let options = StoreOptions { min_free_bytes: 0, ..StoreOptions::default() };
         Ok(Self(Store::open(&place, &options).await?))
     }
@@ -114,6 +114,7 @@ fn checked(check: &Check) -> CheckView {
     CheckView {
         hosts: check.hosts,
         forgotten: check.forgotten,
+        tombstones: check.tombstones,
         events: check.events,
         indexed: check.indexed,
         plugin_values: check.plugin_values,

@@ -22,7 +22,7 @@ pub use plugin::{
 pub use store::{BackupView, CheckView, RestoredView};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_json::{Map, Value};
 
 /// A host as people see it.
@@ -132,6 +132,9 @@ pub struct ProgressView {
     pub percent: u8,
 }
 
+/// The header of a page of hosts that has the same as `next` in it.
+pub const NEXT_CURSOR: &str = "x-kiwispray-next";
+
 /// A page of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page<T> {
@@ -215,12 +218,76 @@ pub struct ActOnHost {
     /// Whether a running attempt may be given up.
     #[serde(skip_serializing_if = "is_false")]
     pub abort: bool,
+    /// Whether the machine of a host that is forgotten is new if it comes back, although it may be installed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub for_good: bool,
     /// The serial number that the host must have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_serial: Option<String>,
     /// Say what would change, and change nothing.
     #[serde(skip_serializing_if = "is_false")]
     pub dry_run: bool,
+}
+
+/// What is left of a forgotten host that may be installed: its machine boots its own disk if it comes back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForgottenView {
+    /// Its number.
+    pub id: u64,
+    /// Its name, if it had one.
+    pub hostname: Option<String>,
+    /// DMI serial number.
+    pub serial: Option<String>,
+    /// DMI UUID.
+    pub uuid: Option<String>,
+    /// Network cards, in order.
+    pub macs: Vec<String>,
+    /// When it was forgotten.
+    pub forgotten_at: Timestamp,
+}
+
+/// The machine that takes the place of a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdoptMachine {
+    /// Another host, which is then forgotten, by whatever names it; or a serial number, UUID or MAC of a machine that is held.
+    pub machine: String,
+    /// The serial number that the host must have before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expect_serial: Option<String>,
+    /// Say what would change, and change nothing.
+    #[serde(skip_serializing_if = "is_false")]
+    pub dry_run: bool,
+}
+
+/// A machine that asks and is not recognised clearly, since the server started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictView {
+    /// `weak`: it may be one host, and that is not enough; `conflict`: the evidence contradicts itself, or speaks for several;
+    /// `shared_serial`: it became a host of its own, with a serial number that others have; `nobody`: it shows nothing.
+    pub kind: String,
+    /// What it shows: its DMI serial number.
+    pub serial: Option<String>,
+    /// Its DMI UUID.
+    pub uuid: Option<String>,
+    /// Its network cards.
+    pub macs: Vec<String>,
+    /// Manufacturer and product, as its firmware words them.
+    pub model: Option<String>,
+    /// Where it asked from.
+    pub from: String,
+    /// When it asked first.
+    pub first_at: Timestamp,
+    /// When it asked last.
+    pub at: Timestamp,
+    /// How often.
+    pub asks: u64,
+    /// The hosts that it may be.
+    pub hosts: Vec<u64>,
+    /// The comparison with each of them, one sentence each.
+    pub findings: Vec<String>,
+    /// What resolves it, one command or sentence each.
+    pub remedies: Vec<String>,
 }
 
 /// What a change did, or would do.
@@ -241,7 +308,7 @@ pub struct Changed {
 pub struct Erasure {
     /// The state that writes it.
     pub state: String,
-    /// Which disk: a device path, `first` or `smallest`; absent when nothing in the server knows.
+    /// Which disk: a device path, `first`, `smallest` or `all`; absent when nothing in the server knows.
     pub disk: Option<String>,
 }
 
@@ -262,6 +329,17 @@ pub struct EventView {
     pub text: String,
     /// The particulars, by kind.
     pub data: Map<String, Value>,
+}
+
+/// An event that is damaged in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadableEvent {
+    /// The host it happened to.
+    pub host: u64,
+    /// Its place on the host's timeline.
+    pub seq: u64,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// How the newest request of a host to `/bootstrap` was judged.
@@ -320,7 +398,7 @@ pub struct ManifestView {
     pub kind: String,
     /// What booting it does to disks: `nothing`, `disk` or `wipe`.
     pub writes: String,
-    /// Which disk it writes: a device path, `first` or `smallest`.
+    /// Which disk it writes: a device path, `first`, `smallest` or `all`.
     pub device: Option<String>,
     /// Kernel arguments besides the server's own.
     pub append: String,
@@ -354,13 +432,13 @@ pub struct ImportQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
     /// Bytes of the kernel.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "number_in_text")]
     pub kernel_bytes: Option<u64>,
     /// The initrd's file name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub initrd: Option<String>,
     /// Bytes of the initrd.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "number_in_text")]
     pub initrd_bytes: Option<u64>,
     /// What kernel and initrd do to disks: `nothing`, `disk` or `wipe`; has to be said, as nobody can see it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -371,6 +449,12 @@ pub struct ImportQuery {
     /// Whether an image of that name may be replaced.
     #[serde(skip_serializing_if = "is_false")]
     pub replace: bool,
+}
+
+/// Parameters of a query are text.
+fn number_in_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(de::Error::custom)).transpose()
 }
 
 /// An image that was imported.

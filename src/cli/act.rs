@@ -9,7 +9,7 @@ use super::Context;
 use super::client::{Act, Selection};
 use super::error::{CliError, Result};
 use super::freeze::banner;
-use super::screen::{Format, Paint};
+use super::screen::{Format, Paint, Screen};
 use super::table::state;
 use super::undo::undo;
 use super::words::{disk, harmless, label, last_seen, queue, since};
@@ -19,11 +19,14 @@ use crate::wire::{Changed, HostView};
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Targets {
     /// A host's number, name, serial number, MAC or UUID, or a range of numbers such as 1-20
-    #[arg(value_name = "HOST", required_unless_present = "conditions")]
+    #[arg(value_name = "HOST", required_unless_present_any = ["conditions", "all"])]
     hosts: Vec<String>,
     /// All hosts of which this is true, such as metadata.site=fra1 or state=new (several: all must be)
     #[arg(long = "where", value_name = "FIELD=VALUE")]
     conditions: Vec<String>,
+    /// All hosts
+    #[arg(long, conflicts_with_all = ["hosts", "conditions"])]
+    all: bool,
 }
 
 /// How a change is agreed to.
@@ -49,7 +52,7 @@ pub(crate) enum Question {
 impl Targets {
     /// Hosts that are named, and conditions; one of them at least.
     pub(crate) const fn of(hosts: Vec<String>, conditions: Vec<String>) -> Self {
-        Self { hosts, conditions }
+        Self { hosts, conditions, all: false }
     }
 
     /// The selection as the server understands it.
@@ -57,11 +60,23 @@ impl Targets {
         Selection { hosts: self.hosts.clone(), conditions: self.conditions.clone() }
     }
 
+    /// Refuses `--all` where nobody means it who says it.
+    pub(crate) fn refuse_all(&self) -> Result {
+        if self.all {
+            let why = "--all is not for this: name the hosts, by a range such as 1-20 or by --where";
+            return Err(CliError::usage(why));
+        }
+        Ok(())
+    }
+
     /// The hosts, of which there is at least one.
     pub(crate) async fn find(&self, context: &Context) -> Result<Vec<HostView>> {
         let hosts = context.client()?.hosts(&self.selection()).await?;
         if hosts.is_empty() {
-            return Err(CliError::not_found(format!("no host has {}", self.conditions.join(" and "))));
+            return Err(CliError::not_found(match self.conditions.as_slice() {
+                [] => "no host is known yet".to_owned(),
+                conditions => format!("no host has {}", conditions.join(" and ")),
+            }));
         }
         Ok(hosts)
     }
@@ -92,8 +107,14 @@ pub(crate) async fn act_on(
     if consent.dry_run {
         return report(context, act, &previews, "would be changed");
     }
-    if let Some(stake) = stake(&hosts, &previews, question, context.screen.look().now) {
-        context.screen.confirm(&stake, consent.yes)?;
+    let touched = previews.iter().filter(|preview| preview.changed).count();
+    match stake(&hosts, &previews, question, context.screen.look().now) {
+        Some(stake) => context.screen.confirm(&stake, consent.yes)?,
+        // Nothing is lost by it, so scripts need not say --yes; but a range is quickly mistyped.
+        None if touched > 1 && Screen::can_ask() => {
+            context.screen.confirm(&format!("This changes {touched} hosts."), consent.yes)?;
+        }
+        None => {}
     }
     let mut done = Vec::new();
     let mut failures = Vec::new();
@@ -162,6 +183,16 @@ fn differences(before: &HostView, after: &HostView, color: bool) -> Vec<String> 
         let name = |host: &HostView| harmless(host.hostname.as_deref().unwrap_or("none"));
         lines.push(format!("  hostname: {} -> {}", name(before), name(after)));
     }
+    for (name, old, new) in [("serial", &before.serial, &after.serial), ("uuid", &before.uuid, &after.uuid)] {
+        if old != new {
+            let text = |value: &Option<String>| harmless(value.as_deref().unwrap_or("none"));
+            lines.push(format!("  {name}: {} -> {}", text(old), text(new)));
+        }
+    }
+    if before.macs != after.macs {
+        let text = |macs: &[String]| if macs.is_empty() { "none".to_owned() } else { macs.join(" ") };
+        lines.push(format!("  macs: {} -> {}", text(&before.macs), text(&after.macs)));
+    }
     let (old, new) = (&before.metadata, &after.metadata);
     let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
     keys.sort();
@@ -190,7 +221,8 @@ fn stake(hosts: &[HostView], previews: &[Changed], question: Question, now: jiff
                 preview.erases.iter().map(|erasure| format!("{} (by {})", disk(erasure), erasure.state)).collect();
             format!("  {}\n    erases {}", described(host, now), disks.join(", then "))
         });
-        parts.push(format!("This erases disks:\n{}", lines.collect::<Vec<_>>().join("\n")));
+        let of = if erasing.len() == 1 { String::new() } else { format!(" of {} hosts", erasing.len()) };
+        parts.push(format!("This erases disks{of}:\n{}", lines.collect::<Vec<_>>().join("\n")));
     }
     (!parts.is_empty()).then(|| parts.join("\n"))
 }
@@ -234,7 +266,7 @@ mod tests {
         .unzip();
         let text = stake(&hosts, &previews, Question::Erasing, samples::time("2026-11-22T10:05:00Z")).unwrap();
         insta::assert_snapshot!(text, @r"
-        This erases disks:
+        This erases disks of 2 hosts:
           node1 (host 1), serial SN0001, last seen 5 min ago, now new
             erases its first disk (by image1)
           host 2, serial unknown, last seen before the server started, now new

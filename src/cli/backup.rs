@@ -84,14 +84,14 @@ impl Backup {
         if !self.replace && self.file.exists() {
             return Err(CliError::usage(format!("{} is there already: add --replace", self.file.display())));
         }
-        let refused = |error: std::io::Error| CliError::failed(format!("{}: {error}", self.file.display()));
+        let refused = |error: std::io::Error| not_written(&self.file, &error);
         let folder = self.file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // For its owner alone from its first byte on.
         let mut file = NamedTempFile::new_in(folder).map_err(refused)?;
         let bar = spinner(screen, "saved");
         match &self.data_dir {
-            Some(data_dir) => stopped(data_dir, screen, &mut file, &bar).await?,
-            None => serving(context, &mut file, &bar).await?,
+            Some(data_dir) => stopped(data_dir, screen, &mut file, &self.file, &bar).await?,
+            None => serving(context, &mut file, &self.file, &bar).await?,
         }
         bar.finish_and_clear();
         // What was written is what counts, not what was sent.
@@ -109,25 +109,30 @@ impl Backup {
     }
 }
 
-async fn serving(context: &Context, file: &mut NamedTempFile, bar: &ProgressBar) -> Result {
+async fn serving(context: &Context, file: &mut NamedTempFile, name: &Path, bar: &ProgressBar) -> Result {
     let mut pieces = context.client()?.stream("/api/v1/backup", None).await?;
     while let Some(piece) = pieces.next().await {
         let piece = piece?;
-        file.write_all(&piece)?;
+        file.write_all(&piece).map_err(|error| not_written(name, &error))?;
         bar.inc(piece.len() as u64);
     }
     Ok(())
 }
 
-async fn stopped(data_dir: &Path, screen: &Screen, file: &mut NamedTempFile, bar: &ProgressBar) -> Result {
+async fn stopped(data_dir: &Path, screen: &Screen, file: &mut NamedTempFile, name: &Path, bar: &ProgressBar) -> Result {
     let store = StoppedStore::open(data_dir).await.map_err(told)?;
     let mut dump = store.dump(screen.look().now);
     while let Some(piece) = store.next(&mut dump).await.map_err(told)? {
-        file.write_all(&piece)?;
+        file.write_all(&piece).map_err(|error| not_written(name, &error))?;
         bar.inc(piece.len() as u64);
     }
     store.close().await;
     Ok(())
+}
+
+/// What was there under this name is there still.
+fn not_written(name: &Path, error: &std::io::Error) -> CliError {
+    CliError::failed(format!("{} was not written: {error}", name.display()))
 }
 
 impl Restore {
@@ -234,6 +239,10 @@ fn restored(made: &RestoredView, data_dir: &Path) -> String {
         made.holding
     ));
     lines.push(
+        "  no plugin orders until it is approved: it may order again what was done since; see kiwispray plugin list"
+            .to_owned(),
+    );
+    lines.push(
         "  next: start the server, look at `kiwispray host list --where hold=yes`, then kiwispray release HOST…, or --all"
             .to_owned(),
     );
@@ -311,6 +320,7 @@ mod tests {
         let check = CheckView {
             hosts: 2,
             forgotten: 1,
+            tombstones: 1,
             events: 30,
             indexed: 7,
             plugin_values: 0,

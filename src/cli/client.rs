@@ -9,10 +9,14 @@ use serde::de::DeserializeOwned;
 
 use super::error::{CliError, Result};
 use super::server::Server;
-use crate::wire::{ActOnHost, AddHost, Changed, EditHost, HostView, LockHost, Page, Problem};
+use crate::wire::{
+    ActOnHost, AddHost, AdoptMachine, Changed, EditHost, ForgottenView, HostView, LockHost, NEXT_CURSOR, Page, Problem,
+};
 
 /// All that may stand in a path segment, or a query value, as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+const FORGOTTEN: &str = "/api/v1/forgotten";
 
 /// A connection to the server.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub(crate) enum Act {
     Unlock(ActOnHost),
     /// Takes the host out of the store.
     Forget(ActOnHost),
+    /// Gives it the identity of another machine.
+    Adopt(AdoptMachine),
 }
 
 /// Which hosts are meant.
@@ -76,16 +82,27 @@ impl Client {
 
     /// Every host of a selection, in the order of their numbers.
     pub(crate) async fn hosts(&self, selection: &Selection) -> Result<Vec<HostView>> {
-        let mut hosts = Vec::new();
-        let mut cursor = None;
+        // A page is read on a thread of its own while the server makes the next one.
+        let mut pages = Vec::new();
+        let mut cursor: Option<String> = None;
         loop {
-            let page: Page<HostView> = self.get(&selection.path(cursor.as_deref())).await?;
-            hosts.extend(page.items);
-            match page.next {
+            let response = self.answer(self.request(Method::GET, &selection.path(cursor.as_deref()))).await?;
+            let next = response.headers().get(NEXT_CURSOR).and_then(|next| next.to_str().ok()).map(str::to_owned);
+            let text = response.bytes().await.map_err(|error| self.unreachable(&error))?;
+            pages.push(tokio::task::spawn_blocking(move || serde_json::from_slice::<Page<HostView>>(&text)));
+            match next {
                 Some(next) => cursor = Some(next),
-                None => return Ok(hosts),
+                None => break,
             }
         }
+        let mut hosts = Vec::new();
+        for page in pages {
+            let strange = |error: &dyn std::fmt::Display| {
+                CliError::failed(format!("{} answered something else than expected: {error}", self.server))
+            };
+            hosts.extend(page.await.map_err(|error| strange(&error))?.map_err(|error| strange(&error))?.items);
+        }
+        Ok(hosts)
     }
 
     /// Does, or with `dry_run` only tries, something to a host that is still what it was when it was looked at.
@@ -102,6 +119,9 @@ impl Client {
             Act::Release(act) => {
                 self.request(Method::POST, &format!("{path}/release")).json(&ActOnHost { dry_run, ..act.clone() })
             }
+            Act::Adopt(adopt) => {
+                self.request(Method::POST, &format!("{path}/adopt")).json(&AdoptMachine { dry_run, ..adopt.clone() })
+            }
             Act::Lock(lock) => {
                 self.request(Method::POST, &format!("{path}/lock")).json(&LockHost { dry_run, ..lock.clone() })
             }
@@ -111,6 +131,25 @@ impl Client {
             Act::Forget(act) => self.request(Method::DELETE, &path).json(&ActOnHost { dry_run, ..act.clone() }),
         };
         self.decode(request.header(header::IF_MATCH, format!("\"{}\"", host.revision))).await
+    }
+
+    /// What is left of forgotten hosts.
+    pub(crate) async fn forgotten(&self) -> Result<Vec<ForgottenView>> {
+        let mut all = Vec::new();
+        let mut path = FORGOTTEN.to_owned();
+        loop {
+            let page: Page<ForgottenView> = self.get(&path).await?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => path = with_query(FORGOTTEN, [("cursor", next.as_str())]),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Takes away what is left of a forgotten host.
+    pub(crate) async fn forget_for_good(&self, id: u64) -> Result<ForgottenView> {
+        self.delete_for(&format!("{FORGOTTEN}/{id}")).await
     }
 
     /// Makes a host known.

@@ -40,6 +40,7 @@ pub(crate) struct Order {
 
 impl Deploy {
     pub(crate) async fn run(self, context: &Context) -> Result {
+        self.targets.refuse_all()?;
         let Order { reinstall, abort, expect_serial } = self.order;
         let edit =
             EditHost { states: Some(split_queue(&self.image)), reinstall, abort, expect_serial, ..EditHost::default() };

@@ -47,7 +47,8 @@ impl Thaw {
 /// The freeze, if there is one, as a sentence for whoever looks at hosts.
 pub(crate) async fn banner(client: &Client) -> Result<Option<String>> {
     let present: FreezeView = client.get(PATH).await?;
-    let told = |freeze| format!("frozen {}; no image that writes a disk is booted until: kiwispray thaw", told(freeze));
+    let told =
+        |freeze| format!("frozen {} - no image that writes a disk is booted until: kiwispray thaw", told(freeze));
     Ok(present.frozen.as_ref().map(told))
 }
 

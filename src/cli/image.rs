@@ -8,6 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::Context;
 use super::client::{segment, with_query};
 use super::error::Result;
+use super::hook::Hook;
 use super::image_import::Import;
 use super::image_verify::Verify;
 use super::screen::{Format, Screen, Verbosity};
@@ -31,6 +32,8 @@ pub(crate) enum ImageCommand {
     Verify(Verify),
     /// Remove an image
     Remove(Remove),
+    /// Make a KIWI description build images that report to the server
+    Hook(Hook),
 }
 
 /// Removes an image.
@@ -71,6 +74,7 @@ impl ImageCommand {
             }
             Self::Verify(verify) => verify.run(context).await,
             Self::Remove(remove) => remove.run(context).await,
+            Self::Hook(hook) => hook.run(context),
         }
     }
 }

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use comfy_table::Table;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::fs::{Access, access};
 use serde::Serialize;
@@ -15,10 +14,11 @@ use serde::Serialize;
 use super::Context;
 use super::act::Consent;
 use super::client::Client;
+use super::columns::Table;
 use super::error::{CliError, Exit, Result};
 use super::screen::{Format, Look, Paint, Screen, Verbosity};
 use super::server::Server;
-use super::table::{cell, rendered, table};
+use super::table::{cell, table};
 use super::words::harmless;
 use crate::migrate::{Choices, Item, MigrateError, OldHost, Plan, Put, put, read, settings_file, take_image};
 use crate::wire::{ImageView, StatusView, TakeHost, TakeHosts, TookHost};
@@ -380,7 +380,7 @@ impl Report {
         told(&self.notes, Paint::Busy, &mut lines);
         if !self.items.is_empty() {
             lines.push(String::new());
-            lines.push(rendered(&mut self.table(look), look));
+            lines.push(self.table(look).rendered());
         }
         for done in &self.items {
             let paint = if done.outcome == "not taken" { Paint::Bad } else { Paint::Plain };

@@ -7,6 +7,7 @@
 mod act;
 mod backup;
 mod client;
+mod columns;
 mod completions;
 mod config;
 mod deploy;
@@ -14,6 +15,7 @@ mod dnsmasq;
 mod doctor;
 mod error;
 mod freeze;
+mod hook;
 mod host;
 mod image;
 mod image_import;
@@ -179,6 +181,12 @@ fn run(context: &Context, command: Command) -> Result {
     }
 }
 
+/// The whole command line as data: what the manual's reference is made of, and what its commands are held against.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs a client's work, for which one thread is plenty.
 fn wait_for(work: impl Future<Output = Result>) -> Result {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -226,6 +234,9 @@ mod tests {
             &["host", "lock"],
             &["host", "unlock"],
             &["host", "forget"],
+            &["host", "identity"],
+            &["host", "adopt"],
+            &["host", "conflicts"],
             &["host", "import"],
             &["host", "export"],
             &["host", "plan"],
@@ -238,6 +249,7 @@ mod tests {
             &["image", "show"],
             &["image", "verify"],
             &["image", "remove"],
+            &["image", "hook"],
             &["plugin"],
             &["plugin", "new"],
             &["plugin", "build"],

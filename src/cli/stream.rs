@@ -7,7 +7,7 @@ use futures_util::{Stream, StreamExt};
 use super::client::{Client, Selection, with_query};
 use super::error::{CliError, Exit, Result};
 use super::screen::Screen;
-use crate::wire::EventView;
+use crate::wire::{EventView, UnreadableEvent};
 
 /// How long to wait before connecting again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -17,8 +17,16 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum News {
     /// An event.
     Event(EventView),
+    /// An event that is damaged in the store; the stream goes on behind it.
+    Unreadable(UnreadableEvent),
     /// Events may have been missed: what was known is stale.
     Gap,
+}
+
+/// What is said of an event that is damaged.
+pub(crate) fn unreadable(lost: &UnreadableEvent) -> String {
+    let UnreadableEvent { host, seq, why } = lost;
+    format!("Event {seq} of host {host} is damaged and was left out ({why}): kiwispray fsck tells more.")
 }
 
 /// One message of a stream (WHATWG, server-sent events).
@@ -79,6 +87,11 @@ async fn listen(
                     let event = serde_json::from_str(&message.data)
                         .map_err(|error| CliError::failed(format!("an event that cannot be read: {error}")))?;
                     take(News::Event(event))?;
+                }
+                "unreadable" => {
+                    let lost = serde_json::from_str(&message.data)
+                        .map_err(|error| CliError::failed(format!("an event that cannot be read: {error}")))?;
+                    take(News::Unreadable(lost))?;
                 }
                 "gap" => take(News::Gap)?,
                 // A newer server may say more.

@@ -1,7 +1,6 @@
 //! Tables and timelines: pure functions from wire types to text.
 
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
-
+use super::columns::{Cell, Table};
 use super::screen::{Look, Paint};
 use super::words::{harmless, last_seen, queue, since, size};
 use crate::wire::{EventView, HostView, ImageView, ManifestView};
@@ -22,7 +21,7 @@ pub(crate) fn hosts(hosts: &[HostView], look: Look) -> String {
             cell(&last_seen(host, look.now), Paint::Plain, look),
         ]);
     }
-    let mut text = rendered(&mut table, look);
+    let mut text = table.rendered();
     for host in hosts {
         if let Some(hold) = &host.hold {
             let line = format!("host {} holds: {}", host.id, harmless(hold));
@@ -51,7 +50,7 @@ pub(crate) fn images(images: &[ImageView], look: Look) -> String {
             field(|manifest| Some(size(manifest.total_bytes))),
         ]);
     }
-    let mut text = rendered(&mut table, look);
+    let mut text = table.rendered();
     for problem in images.iter().filter_map(|image| image.problem.as_ref()) {
         text.push_str(&format!("\n{}", Paint::Bad.on(&format!("not offered: {}", harmless(problem)), look.color)));
     }
@@ -108,12 +107,8 @@ fn macs(host: &HostView) -> Option<String> {
     Some(if more.is_empty() { first.clone() } else { format!("{first} +{}", more.len()) })
 }
 
-pub(super) fn table<const N: usize>(header: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header);
-    table
+pub(super) fn table<const N: usize>(header: [&'static str; N]) -> Table {
+    Table::new(header)
 }
 
 pub(super) fn optional(text: Option<&str>, look: Look) -> Cell {
@@ -124,28 +119,7 @@ pub(super) fn optional(text: Option<&str>, look: Look) -> Cell {
 }
 
 pub(super) fn cell(text: &str, paint: Paint, look: Look) -> Cell {
-    let color = match paint {
-        Paint::Good => Color::Green,
-        Paint::Busy => Color::Yellow,
-        Paint::Bad => Color::Red,
-        Paint::Faint => Color::DarkGrey,
-        Paint::Plain => return Cell::new(harmless(text)),
-    };
-    let cell = Cell::new(harmless(text));
-    if look.color { cell.fg(color) } else { cell }
-}
-
-/// The table without the blanks that its cells have around them at the ends of lines.
-pub(super) fn rendered(table: &mut Table, look: Look) -> String {
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    if look.color {
-        table.enforce_styling();
-    } else {
-        table.force_no_tty();
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    Cell::new(text, if look.color { paint } else { Paint::Plain })
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::Context;
 use super::doctor::source;
 use super::error::{CliError, Result};
 use super::screen::{Format, Look, Paint};
-use super::table::{cell, optional, rendered, table};
+use super::table::{cell, optional, table};
 use super::words::harmless;
 use crate::config::{Config, ServeArgs};
 use crate::render::{Language, Listed, Origin, RenderError, Renderer, Trial, Variable, helpers_of, variables_of};
@@ -134,7 +134,7 @@ fn list(context: &Context, shelf: &Shelf) -> Result {
             optional(row.file.as_ref().map(|file| file.display().to_string()).as_deref(), look),
         ]);
     }
-    context.screen.line(&rendered(&mut table, look))
+    context.screen.line(&table.rendered())
 }
 
 impl Shelf {
@@ -232,7 +232,7 @@ fn described(variables: &[&Variable], language: Language, look: Look) -> String 
             cell(&variable.example.replace('\n', " "), Paint::Faint, look),
         ]);
     }
-    let mut text = rendered(&mut table, look);
+    let mut text = table.rendered();
     text.push_str(&format!("\n\nThe template writes {language}, and every value is escaped for it."));
     for (helper, meaning) in helpers_of(language) {
         text.push_str(&format!("\n  {helper:14}  {meaning}"));

@@ -16,6 +16,7 @@ pub(crate) fn undo(act: &Act, changed: &Changed) -> String {
         (Some(before), Some(after)) => match act {
             Act::Retry(_) => format!("kiwispray host finish {} (as long as it has not booted)", after.id),
             Act::Release(_) => "none: a host that waits again is given the state new".to_owned(),
+            Act::Adopt(_) => format!("{} (the other machine becomes known anew)", identity_back(before, after)),
             Act::Lock(_) => match &before.lock {
                 None => format!("kiwispray host unlock {}", after.id),
                 Some(lock) => lock_again(after.id, &lock.why),
@@ -33,6 +34,9 @@ fn lock_again(id: u64, why: &str) -> String {
 }
 
 fn set_back(before: &HostView, after: &HostView) -> String {
+    if identity(before) != identity(after) {
+        return identity_back(before, after);
+    }
     let mut command = format!("kiwispray host set {}", after.id);
     if before.states != after.states {
         command.push_str(&format!(" --state {}", shell(&queue(&before.states))));
@@ -46,6 +50,28 @@ fn set_back(before: &HostView, after: &HostView) -> String {
     let patch = inverse(&before.metadata, &after.metadata);
     if !patch.is_empty() {
         command.push_str(&format!(" --meta {}", shell(&Value::Object(patch).to_string())));
+    }
+    command
+}
+
+fn identity(host: &HostView) -> (&Option<String>, &Option<String>, &[String]) {
+    (&host.serial, &host.uuid, &host.macs)
+}
+
+fn identity_back(before: &HostView, after: &HostView) -> String {
+    let mut command = format!("kiwispray host identity {}", after.id);
+    for (name, old, new) in [("serial", &before.serial, &after.serial), ("uuid", &before.uuid, &after.uuid)] {
+        match old {
+            _ if old == new => {}
+            Some(old) => command.push_str(&format!(" --{name} {}", shell(old))),
+            None => command.push_str(&format!(" --drop-{name}")),
+        }
+    }
+    let missing = |from: &[String], of: &[String]| -> Vec<String> {
+        of.iter().filter(|mac| !from.contains(mac)).cloned().collect()
+    };
+    for (flag, macs) in [("add", missing(&after.macs, &before.macs)), ("drop", missing(&before.macs, &after.macs))] {
+        macs.iter().for_each(|mac| command.push_str(&format!(" --{flag}-mac {}", shell(mac))));
     }
     command
 }

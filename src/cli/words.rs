@@ -71,6 +71,7 @@ pub(crate) fn disk(erasure: &Erasure) -> String {
     match erasure.disk.as_deref() {
         Some("first") => "its first disk".to_owned(),
         Some("smallest") => "its smallest disk".to_owned(),
+        Some("all") => "all its disks".to_owned(),
         Some(path) => path.to_owned(),
         None => "a disk that the server cannot name".to_owned(),
     }

@@ -199,3 +199,63 @@ fn the_flags_as_help_shows_them() {
     let help = <Cli as clap::CommandFactory>::command().term_width(110).render_help().to_string();
     insta::assert_snapshot!(help);
 }
+
+/// The chapter of the manual that tells every setting.
+fn chapter() -> String {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/configuration.md");
+    fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn the_manual_tells_every_setting_and_no_other() {
+    let chapter = chapter();
+    let rows = chapter.split_once("\n## Settings\n").unwrap().1.split_once("\n## ").unwrap().0.to_owned();
+    let cells = rows.lines().filter_map(|line| line.strip_prefix("| `")?.split_once(" | "));
+    let mut told: Vec<String> = cells
+        .flat_map(|(keys, _)| keys.split(", ").map(|key| key.trim_matches('`').to_owned()).collect::<Vec<_>>())
+        .collect();
+    told.sort();
+    let is_section = |key: &str| file::KEYS.iter().any(|other| other.starts_with(&format!("{key}.")));
+    let mut keys: Vec<&str> = file::KEYS.iter().copied().filter(|key| !is_section(key)).collect();
+    keys.sort_unstable();
+    assert_eq!(told, keys);
+}
+
+#[test]
+fn the_defaults_that_the_manual_shows_are_the_defaults() {
+    let chapter = chapter();
+    let shown = chapter.split("```toml\n").nth(1).unwrap().split_once("```").unwrap().0;
+    let settings = |text: &str| {
+        let (_root, around) = machine(&[("here/kiwispray.toml", text)]);
+        let config = Config::load(&ServeArgs::default(), &around).unwrap();
+        format!("{config:#?}")
+            .replace(&around.working_dir.display().to_string(), "HERE")
+            .replace(&around.var_dir.display().to_string(), "VAR")
+    };
+    assert_eq!(settings(shown), settings(""));
+    // And none is left out: of what a file can say, only what has no default is unset.
+    let raw: toml::Table = toml::from_str(shown).unwrap();
+    let has = |key: &str| match key.split_once('.') {
+        Some((section, key)) => raw.get(section).is_some_and(|section| section.get(key).is_some()),
+        None => raw.contains_key(key),
+    };
+    let unset: Vec<&str> = file::KEYS.iter().copied().filter(|key| !has(key)).collect();
+    assert_eq!(
+        unset,
+        [
+            "data_dir",
+            "images_dir",
+            "templates_dir",
+            "plugins_dir",
+            "ipxe_dir",
+            "public_url",
+            "admin.group",
+            "dnsmasq.interface",
+            "dnsmasq.range",
+            "dnsmasq.proxy",
+            "admin",
+            "dnsmasq",
+            "plugin"
+        ]
+    );
+}

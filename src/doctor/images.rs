@@ -7,6 +7,8 @@ use crate::images::{Catalogue, NotOffered};
 
 const CHECK: &str = "images";
 
+const NOT_BUILT: &str = "its README.md says how to build it; a host in this state holds";
+
 /// Each image's folder, and why it is not offered; or why the folder of all cannot be read.
 pub(super) type Found = Result<Vec<(String, Option<Problem>)>, String>;
 
@@ -28,6 +30,7 @@ fn remedy(why: &NotOffered) -> &'static str {
         NotOffered::MissingFile { .. } | NotOffered::WrongSize { .. } | NotOffered::EmptyPayload { .. } => {
             "import the image again: `kiwispray image import NAME FILE --device …`"
         }
+        NotOffered::NotBuilt(_) => NOT_BUILT,
         NotOffered::NoDevice(_) => {
             "add `device = \"smallest\"`, or a disk's name under /dev/disk/by-id, to its image.toml"
         }
@@ -52,6 +55,8 @@ pub(super) fn judge(found: &Found, images_dir: &Path, discover: bool) -> Vec<Fin
         .iter()
         .map(|(name, problem)| match problem {
             None => Finding::ok(CHECK, name, "can be booted"),
+            // Such folders ship, and nobody has to build them.
+            Some(Problem { why, remedy }) if *remedy == NOT_BUILT => Finding::warn(CHECK, name, why, *remedy),
             Some(Problem { why, remedy }) => Finding::fail(CHECK, name, why, *remedy),
         })
         .collect();

@@ -15,6 +15,8 @@ pub enum DevicePolicy {
     Smallest,
     /// This device, and none other.
     Path(DevicePath),
+    /// Every disk of the machine: for an image that wipes.
+    All,
 }
 
 /// A device node: `/dev/` and `[A-Za-z0-9._:/+-]`, without empty, `.` or `..` components.
@@ -28,8 +30,7 @@ pub struct DevicePolicyError(String);
 
 impl DevicePolicy {
     /// What can be given, for sentences to operators.
-    pub const CHOICES: &'static str =
-        "`/dev/disk/by-id/…`, another `/dev/…`, `smallest`, or `first` (the first disk by name)";
+    pub const CHOICES: &'static str = "`/dev/disk/by-id/…`, another `/dev/…`, `smallest`, or `first` (the first disk by name), for what wipes also `all`";
 }
 
 impl DevicePath {
@@ -56,6 +57,7 @@ impl FromStr for DevicePolicy {
         match text {
             "first" => Ok(Self::First),
             "smallest" => Ok(Self::Smallest),
+            "all" => Ok(Self::All),
             path => DevicePath::parse(path)
                 .map(Self::Path)
                 .ok_or_else(|| DevicePolicyError(path.chars().take(80).collect())),
@@ -68,6 +70,7 @@ impl fmt::Display for DevicePolicy {
         match self {
             Self::First => f.write_str("first"),
             Self::Smallest => f.write_str("smallest"),
+            Self::All => f.write_str("all"),
             Self::Path(path) => f.write_str(path.as_str()),
         }
     }
@@ -99,7 +102,7 @@ mod tests {
 
     #[test]
     fn device_policies_name_a_device_or_a_rule() {
-        for policy in ["first", "smallest", "/dev/sda", "/dev/disk/by-id/nvme-eui.00:1+x_2", "/dev/mapper/a-b"] {
+        for policy in ["first", "smallest", "all", "/dev/sda", "/dev/disk/by-id/nvme-eui.00:1+x_2", "/dev/mapper/a-b"] {
             assert_eq!(policy.parse::<DevicePolicy>().unwrap().to_string(), policy);
         }
         for wrong in

@@ -199,8 +199,19 @@ pub enum EventKind {
         /// Why it was refused.
         why: String,
     },
+    /// A machine came back whose host was forgotten after it was installed, or may have been that.
+    Returned {
+        /// The numbers of the forgotten hosts that it may be.
+        was: Vec<HostId>,
+        /// What tells so.
+        why: String,
+    },
     /// The host is no longer known.
-    Forgotten {},
+    Forgotten {
+        /// Whether its machine is known to be installed if it comes back.
+        #[serde(default)]
+        tombstone: bool,
+    },
 }
 
 impl EventKind {
@@ -232,7 +243,8 @@ impl EventKind {
             Self::Locked { .. } => "locked",
             Self::Unlocked {} => "unlocked",
             Self::OrderRefused { .. } => "order_refused",
-            Self::Forgotten {} => "forgotten",
+            Self::Returned { .. } => "returned",
+            Self::Forgotten { .. } => "forgotten",
         }
     }
 }

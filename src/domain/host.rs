@@ -207,6 +207,12 @@ impl Host {
         })
     }
 
+    /// Whether files of the current step are being fetched, or may be still. What was served whole, or held, is over as far as
+    /// anybody can tell.
+    pub fn is_transferring(&self) -> bool {
+        self.current_boot().is_some_and(|boot| boot.stage == Stage::Started && !boot.held)
+    }
+
     /// Whether the disk may hold what was ordered: the host is finished, or something was installed and not wiped since, or the
     /// order of its current step was served whole or reported as done. Whoever orders for such a host installs it again.
     pub fn may_be_installed(&self) -> bool {

@@ -17,6 +17,7 @@ mod order_name;
 mod recognise;
 mod safeguard;
 mod state;
+mod tombstone;
 mod transition;
 
 #[cfg(test)]
@@ -35,10 +36,12 @@ pub use order_name::{OrderName, OrderNameError, PluginName, PluginNameError};
 pub use recognise::{Candidate, Evidence, Finding, Match, Recognition, recognise};
 pub use safeguard::{Fleet, LockedHost, Reinstalls, Safeguard};
 pub use state::{StateName, States, StatesError};
+pub use tombstone::{Tombstone, queue_of_returned};
 pub use transition::{
     Activity, AdoptRefused, Ask, Change, Clearance, Edit, EditRefused, FailRefused, FetchRefused, FinishRefused,
     HoldReason, IdentityEdit, IdentityRefused, Inventory, InventoryRefused, MetadataEdit, NextBoot, Offer, Order,
     OrderRefused, Registration, RetryRefused, SetRefused, adopt, advance, check_unlocked, clear, deliver, edit, fail,
-    finish, finish_by_operator, finish_held, forget, learn, lock, next_boot, note, note_hold, offer, order, quarantine,
-    register, release, retry, set_states, spend, start_attempt, take_inventory, take_over, unlock,
+    finish, finish_by_operator, finish_held, forget, forget_for_good, learn, lock, next_boot, note, note_hold, offer,
+    order, quarantine, register, release, retry, set_states, spend, start_attempt, take_back, take_inventory,
+    take_over, unlock,
 };

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Host, HostId, Identity, MacAddr};
+use super::{Host, HostId, Identity, MacAddr, Tombstone};
 
 /// A host that shares a serial number, a UUID or a card with the machine that asks.
 #[derive(Debug, Clone)]
@@ -20,11 +20,19 @@ pub struct Candidate {
     /// Whether a machine ever booted as this host. One that was registered by hand is known by what was typed, and the
     /// rest is learned at its first boot.
     pub seen: bool,
+    /// Whether it is only what is left of a host.
+    pub forgotten: bool,
 }
 
 impl From<&Host> for Candidate {
     fn from(host: &Host) -> Self {
-        Self { id: host.id, identity: host.identity.clone(), seen: host.seen }
+        Self { id: host.id, identity: host.identity.clone(), seen: host.seen, forgotten: false }
+    }
+}
+
+impl From<&Tombstone> for Candidate {
+    fn from(tombstone: &Tombstone) -> Self {
+        Self { id: tombstone.id, identity: tombstone.identity.clone(), seen: true, forgotten: true }
     }
 }
 
@@ -83,10 +91,19 @@ pub enum Recognition {
         /// Hosts with the same serial number that are other machines all the same.
         serial_shared_with: Vec<HostId>,
     },
+    /// A machine that may be one of these forgotten hosts, which may be installed, and is none that is known.
+    Returned {
+        /// Whom it may have been.
+        was: Vec<HostId>,
+        /// What that is worth: for one of them, or a conflict where there are several.
+        evidence: Evidence,
+    },
     /// One of these hosts, or none of them: nothing may be installed.
     Doubt {
         /// Whom it might be.
         candidates: Vec<HostId>,
+        /// Which forgotten hosts it might be, too.
+        forgotten: Vec<HostId>,
         /// Whether one single host matched weakly, as against contradicting evidence.
         weak: bool,
     },
@@ -108,12 +125,23 @@ pub fn recognise(asking: &Identity, candidates: &[Candidate]) -> (Recognition, V
     };
     let relevant = with(&[Evidence::Strong, Evidence::Weak, Evidence::Conflict]);
     let strong = with(&[Evidence::Strong]);
+    let is_forgotten = |id: &HostId| candidates.iter().any(|candidate| candidate.id == *id && candidate.forgotten);
+    let (forgotten, relevant): (Vec<HostId>, Vec<HostId>) = relevant.into_iter().partition(is_forgotten);
+    let evidence_of = |id: &HostId| findings.iter().find(|finding| finding.id == *id).map(|finding| finding.evidence);
     let recognition = match (relevant.as_slice(), strong.as_slice()) {
         _ if asking.is_empty() => Recognition::Nobody,
+        ([], _) if !forgotten.is_empty() => {
+            let evidence = match forgotten.as_slice() {
+                [only] => evidence_of(only).unwrap_or(Evidence::Conflict),
+                _ => Evidence::Conflict,
+            };
+            Recognition::Returned { was: forgotten, evidence }
+        }
+        _ if !forgotten.is_empty() => Recognition::Doubt { candidates: relevant, forgotten, weak: false },
         ([only], [_]) => Recognition::Known(*only),
         ([], _) => Recognition::New { serial_shared_with: with(&[Evidence::SharedSerial]) },
-        ([_], _) => Recognition::Doubt { weak: with(&[Evidence::Weak]) == relevant, candidates: relevant },
-        (_, _) => Recognition::Doubt { candidates: relevant, weak: false },
+        ([_], _) => Recognition::Doubt { weak: with(&[Evidence::Weak]) == relevant, candidates: relevant, forgotten },
+        (_, _) => Recognition::Doubt { candidates: relevant, forgotten, weak: false },
     };
     (recognition, findings)
 }
@@ -225,7 +253,7 @@ mod tests {
     fn ask_with(asking: &str, hosts: &[&str], seen: bool) -> Recognition {
         let candidates: Vec<Candidate> = (1..)
             .zip(hosts)
-            .map(|(id, host)| Candidate { id: HostId::new(id), identity: identity(host), seen })
+            .map(|(id, host)| Candidate { id: HostId::new(id), identity: identity(host), seen, forgotten: false })
             .collect();
         recognise(&identity(asking), &candidates).0
     }
@@ -235,7 +263,11 @@ mod tests {
     }
 
     fn doubt(weak: bool, candidates: &[u64]) -> Recognition {
-        Recognition::Doubt { weak, candidates: candidates.iter().map(|id| HostId::new(*id)).collect() }
+        Recognition::Doubt {
+            weak,
+            candidates: candidates.iter().map(|id| HostId::new(*id)).collect(),
+            forgotten: Vec::new(),
+        }
     }
 
     fn new(shared: &[u64]) -> Recognition {
@@ -296,6 +328,42 @@ mod tests {
         }
         assert_eq!(ask_with("s1 u0 m0", &["s0 m0"], false), doubt(false, &[1]));
         assert_eq!(ask_with("s0 u0 m5", &["s0 m0"], false), doubt(true, &[1]));
+    }
+
+    /// Against hosts, and forgotten ones whose numbers begin with 11.
+    fn ask_of(asking: &str, hosts: &[&str], forgotten: &[&str]) -> Recognition {
+        let candidate = |id: u64, text: &str, forgotten| Candidate {
+            id: HostId::new(id),
+            identity: identity(text),
+            seen: true,
+            forgotten,
+        };
+        let known = (1..).zip(hosts).map(|(id, text)| candidate(id, text, false));
+        let gone = (11..).zip(forgotten).map(|(id, text)| candidate(id, text, true));
+        recognise(&identity(asking), &known.chain(gone).collect::<Vec<_>>()).0
+    }
+
+    #[test]
+    fn a_forgotten_host_is_evidence_but_nobody_is_served_as_one() {
+        let back = |was: &[u64], evidence| Recognition::Returned {
+            was: was.iter().map(|id| HostId::new(*id)).collect(),
+            evidence,
+        };
+        assert_eq!(ask_of("s0 u0 m0", &[], &["s0 u0 m0"]), back(&[11], Evidence::Strong));
+        assert_eq!(ask_of("s0 u0 m5", &[], &["s0 u0 m0"]), back(&[11], Evidence::Weak));
+        assert_eq!(ask_of("s1 u1 m0", &[], &["s0 u0 m0"]), back(&[11], Evidence::Conflict));
+        assert_eq!(ask_of("s0 u0 m0", &[], &["s0 m0", "u0 m5"]), back(&[11, 12], Evidence::Conflict));
+        assert_eq!(ask_of("s0 u1 m5", &[], &["s0 u0 m0"]), new(&[11]), "a twin shares its serial");
+        assert_eq!(ask_of("m9", &["m0 m9"], &["m1 m9"]), new(&[]), "a card of several is nobody's");
+    }
+
+    #[test]
+    fn a_host_and_a_forgotten_one_are_a_doubt() {
+        let doubt =
+            Recognition::Doubt { candidates: vec![HostId::new(1)], forgotten: vec![HostId::new(11)], weak: false };
+        assert_eq!(ask_of("s0 u0 m0", &["s0 u0 m0"], &["s0 u0 m1"]), doubt);
+        assert_eq!(ask_of("s0 u0 m0 m1", &["s0 u0 m0"], &["s1 u1 m1"]), doubt);
+        assert_eq!(ask_of("s0 u0 m0", &["s0 u0 m0"], &["s0 u1 m1"]), known());
     }
 
     #[test]

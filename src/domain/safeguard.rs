@@ -22,7 +22,7 @@ pub struct Safeguard {
 
 /// A host is locked, so nothing is ordered for it and it is not forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{host} is locked {lock}; it takes no orders until `kiwispray host unlock {id}`")]
+#[error("{host} is locked {lock} - it takes no orders until `kiwispray host unlock {id}`")]
 pub struct LockedHost {
     /// Its name.
     pub host: String,

@@ -79,6 +79,11 @@ pub enum Denied {
         "it was stopped for wanting more orders than `max_orders_per_run`: `kiwispray plugin approve {plugin}` goes on"
     )]
     Stopped { plugin: Arc<str> },
+    /// A backup was restored, and nobody approved since.
+    #[error(
+        "a backup was restored, and it may order again what was done since: `kiwispray plugin approve {plugin}` lets it"
+    )]
+    Restored { plugin: Arc<str> },
 }
 
 impl Allowance {

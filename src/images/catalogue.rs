@@ -79,6 +79,9 @@ pub enum NotOffered {
     /// It writes a disk, and nobody said which.
     #[error("the image {0} writes a disk and does not say which: set `device` in its {manifest} to {choices}", manifest = FileName::MANIFEST, choices = DevicePolicy::CHOICES)]
     NoDevice(StateName),
+    /// None of its files is there: a folder that ships with a manifest and waits for its kernel.
+    #[error("the image {0} is not built yet: none of its files is there")]
+    NotBuilt(StateName),
     /// A file of it is missing, or is a link or a folder.
     #[error("the image {name} is not whole: {file} is missing, or no plain file")]
     MissingFile {
@@ -166,6 +169,12 @@ impl Catalogue {
             Err(error) => return Err(NotOffered::Unreadable { name: name.clone(), error }),
         }
         let manifest = self.manifest(name, &folder)?;
+        let needed = manifest.needed_files();
+        let is_there = |file: &&FileName| fs::symlink_metadata(folder.join(file.as_str())).is_ok();
+        // One file that is not there may as well be a name that is wrong.
+        if needed.len() > 1 && !needed.iter().any(is_there) {
+            return Err(NotOffered::NotBuilt(name.clone()));
+        }
         let (payload, size_bytes) = check_whole(name, &folder, &manifest)?;
         Ok(Image { name: name.clone(), folder, manifest, payload, size_bytes })
     }

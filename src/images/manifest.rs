@@ -99,6 +99,9 @@ pub enum ManifestError {
     /// A KIWI image that says it writes nothing: it would be booted, and would install, again and again.
     #[error("a kiwi image writes a disk: `writes` is \"disk\" or \"wipe\"")]
     KiwiWrites,
+    /// An image that writes one disk, for all of them.
+    #[error("`device` is \"all\" only where `writes` is \"wipe\" and `kind` is \"linux\": name the one disk")]
+    AllDisks,
     /// A live image without an initrd or ISO.
     #[error("a live image needs `{0}`")]
     LiveNeeds(&'static str),
@@ -218,6 +221,9 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), ManifestError> {
+        if self.device == Some(DevicePolicy::All) && (self.kind == Kind::Kiwi || self.writes != Writes::Wipe) {
+            return Err(ManifestError::AllDisks);
+        }
         if self.kind == Kind::Kiwi {
             if self.writes == Writes::Nothing {
                 return Err(ManifestError::KiwiWrites);
@@ -379,6 +385,13 @@ mod tests {
             let text = format!("{kiwi}payload = \"{payload}\"\n");
             assert!(matches!(Manifest::parse(&text), Err(ManifestError::KiwiPayload(_))), "{payload}");
         }
+    }
+
+    #[test]
+    fn only_what_wipes_is_for_all_disks() {
+        let all = |writes| LINUX.replace("nothing", writes) + "device = \"all\"\n";
+        assert_eq!(Manifest::parse(&all("wipe")).unwrap().device, Some(DevicePolicy::All));
+        assert_eq!(Manifest::parse(&all("disk")), Err(ManifestError::AllDisks));
     }
 
     #[test]

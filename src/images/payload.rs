@@ -22,6 +22,9 @@ const PARALLEL_MEMORY_BYTES: u64 = 512 << 20;
 const THREADS_MOST: usize = 8;
 /// Chunks on their way to the decompressing thread; with 64 KiB each this is 2 MiB.
 const CHUNKS_UNDER_WAY: usize = 32;
+/// Decompressed pieces on their way to the summing thread: 2 MiB.
+const PIECES_UNDER_WAY: usize = 8;
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// A payload on its way through decompression.
 pub(super) struct RawCheck {
@@ -54,22 +57,10 @@ impl RawCheck {
     /// Starts a thread that computes these sums, up to this many raw bytes.
     pub(super) fn start(algorithms: &[Algorithm], raw_limit_bytes: u64) -> Result<Self, PayloadError> {
         let (chunks, incoming) = sync_channel(CHUNKS_UNDER_WAY);
-        let mut sums = Sums::new(algorithms);
+        let sums = Sums::new(algorithms);
         let work = move || {
             let source = Incoming { chunks: incoming, chunk: Vec::new(), read_bytes: 0 };
-            let mut raw = XzStreams::new(source, decoder_threads()).map_err(PayloadError::Xz)?;
-            let mut buffer = vec![0; 256 * 1024];
-            let mut size_bytes = 0;
-            loop {
-                let read = raw.read(&mut buffer).map_err(PayloadError::Xz)?;
-                let Some(part) = buffer.get(..read).filter(|part| !part.is_empty()) else { break };
-                size_bytes += part.len() as u64;
-                if size_bytes > raw_limit_bytes {
-                    return Err(PayloadError::TooLarge(raw_limit_bytes));
-                }
-                sums.update(part);
-            }
-            Ok(RawSums { size_bytes, sums: sums.finish() })
+            decompress(source, sums, raw_limit_bytes)
         };
         let thread = thread::Builder::new().name("image-check".to_owned()).spawn(work).map_err(PayloadError::Thread)?;
         Ok(Self { chunks, thread })
@@ -85,6 +76,45 @@ impl RawCheck {
         drop(self.chunks);
         self.thread.join().unwrap_or_else(|_| Err(PayloadError::Thread(io::Error::other("the thread panicked"))))
     }
+}
+
+/// Decompresses in this thread and sums in another, as each takes long.
+fn decompress(source: Incoming, mut sums: Sums, raw_limit_bytes: u64) -> Result<RawSums, PayloadError> {
+    let (pieces, to_sum) = sync_channel::<Vec<u8>>(PIECES_UNDER_WAY);
+    let (used, to_use_again) = sync_channel::<Vec<u8>>(PIECES_UNDER_WAY);
+    thread::scope(|scope| {
+        let sum = move || {
+            for piece in to_sum {
+                sums.update(&piece);
+                // If there are enough to use again, this one goes.
+                let _ = used.try_send(piece);
+            }
+            sums.finish()
+        };
+        let summing = thread::Builder::new().name("image-sum".to_owned()).spawn_scoped(scope, sum);
+        let summing = summing.map_err(PayloadError::Thread)?;
+        let mut raw = XzStreams::new(source, decoder_threads()).map_err(PayloadError::Xz)?;
+        let mut size_bytes = 0;
+        loop {
+            let mut piece = to_use_again.try_recv().unwrap_or_default();
+            piece.resize(PIECE_BYTES, 0);
+            let read = raw.read(&mut piece).map_err(PayloadError::Xz)?;
+            if read == 0 {
+                break;
+            }
+            size_bytes += read as u64;
+            if size_bytes > raw_limit_bytes {
+                return Err(PayloadError::TooLarge(raw_limit_bytes));
+            }
+            piece.truncate(read);
+            if pieces.send(piece).is_err() {
+                break;
+            }
+        }
+        drop(pieces);
+        let sums = summing.join().map_err(|_| PayloadError::Thread(io::Error::other("the thread panicked")))?;
+        Ok(RawSums { size_bytes, sums })
+    })
 }
 
 impl RawSums {

@@ -193,8 +193,9 @@ fn drop_twins(read: &mut Hosts) {
         let shared: BTreeSet<usize> = values.iter().filter_map(|value| known.get(value)).flatten().copied().collect();
         // A value that so many have identifies none of them.
         let shared = shared.into_iter().take(64).filter_map(|at| kept.get(at));
-        let shared: Vec<Candidate> =
-            shared.map(|other| Candidate { id: other.id, identity: other.identity.clone(), seen: true }).collect();
+        let shared: Vec<Candidate> = shared
+            .map(|other| Candidate { id: other.id, identity: other.identity.clone(), seen: true, forgotten: false })
+            .collect();
         match recognise(identity, &shared).0 {
             Recognition::Known(other) => {
                 read.impossible.push(format!("host {} is the same machine as host {other}", host.id));
@@ -208,7 +209,7 @@ fn drop_twins(read: &mut Hosts) {
                     others.join(", ")
                 ));
             }
-            Recognition::New { .. } | Recognition::Nobody => {}
+            Recognition::New { .. } | Recognition::Returned { .. } | Recognition::Nobody => {}
         }
         for value in values {
             let at = known.entry(value).or_default();

@@ -55,6 +55,9 @@ pub enum CmdlineError {
         "{0:?} is no image URL for KIWI: it must end in .xz and hold only letters, digits and ._/:- (no IPv6 address)"
     )]
     BadImageUrl(String),
+    /// A disk image cannot be written to every disk.
+    #[error("`all` is a choice for images that wipe: name the one disk that this image is written to")]
+    OneDisk,
     /// Not a URL that a live system can fetch.
     #[error(
         "{0:?} is no URL of a live ISO: it must end in .iso and hold only letters, digits and ._/:- (no IPv6 address)"
@@ -174,6 +177,7 @@ impl SafeLine {
             DevicePolicy::Path(device) => words.push(format!("rd.kiwi.oem.installdevice={}", device.as_str())),
             DevicePolicy::Smallest => words.push("rd.kiwi.oem.smallest_disk".to_owned()),
             DevicePolicy::First => {}
+            DevicePolicy::All => return Err(CmdlineError::OneDisk),
         }
         SafeLine::finish(words, parts.post_install_url, parts.image_append, parts.plugin_append)
     }

@@ -15,7 +15,7 @@ use super::Service;
 const LONGEST_REST: Duration = Duration::from_millis(20);
 
 impl Service {
-    /// Everything in the store, in pieces. It takes at most half of a processor: machines come first.
+    /// Everything in the store, in pieces. It rests as long as it reads, up to 20 ms after each piece: machines come first.
     pub fn backup(self: &Arc<Self>) -> impl Stream<Item = Result<Bytes, DumpError>> + Send + use<> {
         let dump = self.store.dump(self.clock.now());
         stream::try_unfold((Arc::clone(self), dump), async |(service, mut dump)| {

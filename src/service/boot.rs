@@ -11,9 +11,9 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::domain::{
-    Activity, Actor, Ask, Candidate, EventKind, Facts, Finding, HoldReason, Host, HostId, Identity, Metadata, NextBoot,
+    Activity, Actor, Ask, EventKind, Evidence, Facts, Finding, HoldReason, Host, HostId, Identity, Metadata, NextBoot,
     Offer, Parameter, PluginName, Recognition, Registration, States, advance, learn, next_boot, note, note_hold,
-    recognise, register,
+    recognise, register, take_back,
 };
 use crate::hooks::{BootAnswer, BootOutcome, BootPlan, Call, DiscoveryAnswer, GivenPatch, Hold, KnownHost, Run, Trace};
 use crate::images::LocalBoot;
@@ -21,6 +21,7 @@ use crate::render::{BaseUrl, BootScript, HoldVars, LocalVars, NewVars, ServerVar
 use crate::store::{Candidates, StoreError};
 
 use super::explain::{Decision, Explanation};
+use super::held::Doubt;
 use super::plan::{Occasion, Rendered, boot_request, host_vars};
 use super::plugins::{By, PatchRefused};
 use super::transition::MayBecome;
@@ -141,9 +142,9 @@ impl Service {
         let Ok(Ok(found)) = timeout(ANSWER_WITHIN, self.store.candidates(&facts.identity)).await else {
             return (Outcome::Hold, None);
         };
-        let candidates: Vec<Candidate> = found.hosts.iter().map(Candidate::from).collect();
-        let known = match recognise(&facts.identity, &candidates).0 {
+        let known = match recognise(&facts.identity, &found.judged()).0 {
             Recognition::Known(id) => found.hosts.into_iter().find(|host| host.id == id),
+            Recognition::Returned { .. } => return (Outcome::Local, None),
             Recognition::New { .. } | Recognition::Doubt { .. } | Recognition::Nobody => None,
         };
         let Some(host) = known else { return (Outcome::Hold, None) };
@@ -183,21 +184,37 @@ impl Service {
 
     async fn decide_once(&self, asking: &Asking<'_>, trail: &mut Trail) -> Result<Told, StoreError> {
         let found = self.store.candidates(&asking.facts.identity).await?;
-        let candidates: Vec<Candidate> = found.hosts.iter().map(Candidate::from).collect();
-        let (recognition, findings) = recognise(&asking.facts.identity, &candidates);
+        let (recognition, findings) = recognise(&asking.facts.identity, &found.judged());
         trail.findings = findings;
         match recognition {
             Recognition::Nobody => {
+                self.held.keep(asking.facts, asking.from, self.clock.now(), Doubt::Nobody, &[]);
                 Ok(Told::hold(None, "this machine reports no usable serial number, UUID or MAC address"))
             }
             Recognition::Known(id) => match found.hosts.into_iter().find(|host| host.id == id) {
-                Some(host) => self.serve(host, asking, trail).await,
+                Some(host) => {
+                    self.held.resolved(&asking.facts.identity, asking.from);
+                    self.serve(host, asking, trail).await
+                }
                 None => Err(StoreError::Conflict),
             },
             Recognition::New { serial_shared_with } => self.welcome(&found, &serial_shared_with, asking, trail).await,
-            Recognition::Doubt { candidates, weak } => {
+            Recognition::Returned { was, evidence } => self.welcome_back(&found, &was, evidence, asking).await,
+            Recognition::Doubt { candidates, forgotten, weak } => {
+                let doubt = match candidates.as_slice() {
+                    [only] if weak => Doubt::Weak(*only),
+                    several => Doubt::Conflict(several.to_vec()),
+                };
+                self.held.keep(asking.facts, asking.from, self.clock.now(), doubt, &trail.findings);
                 let doubtful = found.hosts.into_iter().filter(|host| candidates.contains(&host.id)).collect();
-                Ok(self.doubt(doubtful, weak, asking, trail).await)
+                let remedy = match (forgotten.first(), weak) {
+                    (Some(id), _) => format!("If host {id} is gone: kiwispray host forget --for-good {id}"),
+                    (None, true) => {
+                        "`kiwispray host conflicts` shows the command that says it is the same machine".to_owned()
+                    }
+                    (None, false) => "A card that several machines share belongs into identity.ignore".to_owned(),
+                };
+                Ok(self.doubt(doubtful, &remedy, asking, trail).await)
             }
         }
     }
@@ -238,11 +255,60 @@ impl Service {
         };
         let registered = self.store.register(found, |id| register(id, registration, Actor::Machine, now)).await?;
         tracing::info!(host = %registered.id, from = %asking.from, state = %registered.states, "registered");
+        if !twins.is_empty() {
+            let doubt = Doubt::SharedSerial { id: registered.id, with: twins.to_vec() };
+            self.held.keep(asking.facts, asking.from, now, doubt, &trail.findings);
+        }
         self.serve(registered, asking, trail).await
     }
 
+    /// A machine that was, or may have been, a host that was forgotten after it was installed. It boots its own disk, as a host
+    /// that is finished: no plugin is asked, as none may give it a queue, and whatever else goes wrong, it is its own disk.
+    async fn welcome_back(
+        &self,
+        found: &Candidates,
+        was: &[HostId],
+        evidence: Evidence,
+        asking: &Asking<'_>,
+    ) -> Result<Told, StoreError> {
+        let was = found.forgotten(was);
+        let names = was.iter().map(|tombstone| tombstone.described()).collect::<Vec<_>>().join(", or ");
+        let registration = Registration {
+            identity: asking.facts.identity.clone(),
+            hardware: asking.facts.hardware.clone(),
+            hostname: None,
+            states: States::finished(),
+            metadata: Metadata::default(),
+            why: match evidence {
+                Evidence::Strong => format!("it was {names}"),
+                Evidence::Weak | Evidence::Conflict | Evidence::SharedSerial | Evidence::None => {
+                    format!("it may be {names}")
+                }
+            },
+        };
+        let now = self.clock.now();
+        // In doubt the machine that is meant may still come.
+        let gone = was.first().copied().filter(|_| evidence == Evidence::Strong);
+        let build = |id| take_back(id, registration, &was, true, Actor::Machine, now);
+        match self.store.register_back(found, gone, build).await {
+            Ok(host) => {
+                tracing::warn!(host = %host.id, from = %asking.from, was = names, "a forgotten machine came back; it boots its own disk");
+                if let Some(gone) = gone {
+                    self.finished.forget(gone.id);
+                }
+                self.finished.keep(&host);
+                Ok(Told::local(Some(host), "it was forgotten after it was installed, and is finished"))
+            }
+            Err(StoreError::Conflict) => Err(StoreError::Conflict),
+            Err(error) => {
+                tracing::error!(%error, was = names, "a forgotten machine came back, and that could not be noted");
+                Ok(Told::local(None, "it was forgotten after it was installed"))
+            }
+        }
+    }
+
     /// A machine that might be one of these hosts: nothing is installed.
-    async fn doubt(&self, hosts: Vec<Host>, weak: bool, asking: &Asking<'_>, trail: &Trail) -> Told {
+    async fn doubt(&self, hosts: Vec<Host>, remedy: &str, asking: &Asking<'_>, trail: &Trail) -> Told {
         let why = trail.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         // A slow disk must not keep finished hosts waiting; what is dropped here is written all the same.
         let noted = join_all(hosts.iter().map(|host| {
@@ -256,12 +322,7 @@ impl Service {
         if hosts.iter().all(|host| host.states.is_finished()) {
             return Told::local(None, "whichever host this is, it is finished");
         }
-        let remedy = if weak {
-            "if only its cards were changed, `kiwispray host forget` lets it become known anew"
-        } else {
-            "a card that several machines share belongs into identity.ignore"
-        };
-        Told::hold(None, format_args!("this machine cannot be told from others for certain: {why}; {remedy}"))
+        Told::hold(None, format_args!("this machine cannot be told from others for certain. {remedy}. {why}"))
     }
 
     /// A recognised machine.

@@ -45,7 +45,8 @@ impl FinishedHosts {
         match recognise(asking, &candidates).0 {
             Recognition::Known(id) => Some(id),
             Recognition::Doubt { candidates, .. } => candidates.first().copied(),
-            Recognition::New { .. } | Recognition::Nobody => None,
+            // Those that were forgotten are kept here like the others.
+            Recognition::New { .. } | Recognition::Returned { .. } | Recognition::Nobody => None,
         }
     }
 }

@@ -14,6 +14,7 @@ mod finished;
 #[cfg(test)]
 mod fixtures;
 mod handover;
+mod held;
 mod hosts;
 mod images;
 mod notes;
@@ -49,6 +50,7 @@ pub use clock::{Clock, SystemClock};
 pub use explain::{Decision, Explanation};
 pub use files::{BootFile, FileRefused, PostInstallRefused, Wanted};
 pub use handover::{Carried, Heir};
+pub use held::{Doubt, HeldMachine};
 pub use hosts::{
     Act, Acted, Condition, ConditionError, Erased, HostsError, ImportOutcome, ImportProblem, Imported, Newcomer,
     Preview, Row, Selection, Selector, SelectorError, Taken, Terms, sentence,
@@ -67,6 +69,7 @@ pub use transition::TransitionRefused;
 use admission::Admission;
 use explain::Explanations;
 use finished::FinishedHosts;
+use held::Held;
 use notes::Notes;
 use outbox::Outbox;
 use plugins::{Runs, Spaces};
@@ -109,6 +112,7 @@ pub struct Service {
     explanations: Explanations,
     finished: FinishedHosts,
     admission: Admission,
+    held: Held,
     notes: Notes,
     runs: Runs,
     outbox: Outbox,
@@ -139,6 +143,7 @@ impl Service {
             explanations: Explanations::default(),
             finished: FinishedHosts::default(),
             admission: Admission::new(settings.new_hosts_per_minute),
+            held: Held::default(),
             notes: Notes::default(),
             runs: Runs::default(),
             outbox: Outbox::default(),

@@ -305,7 +305,13 @@ fn install_disk(host: &Host, image: &Image) -> Result<Option<DevicePolicy>, Plan
         None | Some(Value::Null) => Ok(image.manifest.device.clone()),
         Some(value) => {
             let refuse = || PlanRefused::Device(value.to_string().chars().take(80).collect());
-            Ok(Some(value.as_str().ok_or_else(refuse)?.parse().map_err(|_| refuse())?))
+            let disk: DevicePolicy = value.as_str().ok_or_else(refuse)?.parse().map_err(|_| refuse())?;
+            // Only what wipes is for all disks at once.
+            if disk == DevicePolicy::All && image.manifest.writes != Writes::Wipe {
+                Err(refuse())
+            } else {
+                Ok(Some(disk))
+            }
         }
     }
 }

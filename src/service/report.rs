@@ -216,8 +216,10 @@ impl Service {
         let mut inventory = Inventory { metadata, ..Inventory::default() };
         for mac in macs.iter().filter(|mac| !mac.is_junk() && !host.identity.macs.contains(mac)) {
             let probe = Identity { macs: [*mac].into(), ..Identity::default() };
-            match self.store.candidates(&probe).await?.hosts.iter().find(|owner| owner.id != host.id) {
-                Some(owner) => inventory.taken.push((*mac, owner.id)),
+            let found = self.store.candidates(&probe).await?;
+            let hosts = found.hosts.iter().map(|owner| owner.id).filter(|owner| *owner != host.id);
+            match hosts.chain(found.tombstones.iter().map(|tombstone| tombstone.id)).next() {
+                Some(owner) => inventory.taken.push((*mac, owner)),
                 None => drop(inventory.macs.insert(*mac)),
             }
         }

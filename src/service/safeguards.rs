@@ -12,7 +12,7 @@ impl Service {
     pub async fn freeze(&self, why: &str, by: Actor) -> Result<(Safeguard, Option<Safeguard>), StoreError> {
         let freeze = Safeguard::new(by, why, self.clock.now());
         let before = self.store.freeze(&freeze).await?;
-        tracing::warn!("frozen {freeze}; no image that writes a disk is booted until `kiwispray thaw`");
+        tracing::warn!("frozen {freeze} - no image that writes a disk is booted until `kiwispray thaw`");
         Ok((freeze, before))
     }
 
@@ -20,7 +20,7 @@ impl Service {
     pub async fn thaw(&self, by: &Actor) -> Result<Option<Safeguard>, StoreError> {
         let before = self.store.thaw().await?;
         if let Some(before) = &before {
-            tracing::warn!(?by, "thawed, what was frozen {before}; images that write disks are booted again");
+            tracing::warn!(?by, "thawed, what was frozen {before}: images that write disks are booted again");
         }
         Ok(before)
     }

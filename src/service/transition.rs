@@ -112,10 +112,10 @@ impl Service {
         let cause = match act {
             Act::Set { .. } => "operator",
             // The remedy that a host on its done step shows: whoever says so has seen what keeps it.
-            Act::Finish if host.current_boot().is_some_and(|boot| matches!(boot.stage, Stage::Done { .. })) => {
+            Act::Finish { .. } if host.current_boot().is_some_and(|boot| matches!(boot.stage, Stage::Done { .. })) => {
                 return Ok(change);
             }
-            Act::Finish => "finish",
+            Act::Finish { .. } => "finish",
             Act::Retry { .. } => "retry",
             Act::Release | Act::Lock { .. } | Act::Unlock | Act::Forget { .. } => return Ok(change),
         };
@@ -133,7 +133,7 @@ impl Service {
                 Ok(super::hosts::change(host, &act, &actor, now)?.ok_or_else(unchanged)?)
             }
             Act::Retry { abort } => Ok(set_states(host, to, false, *abort, actor, now)?),
-            Act::Finish | Act::Release | Act::Lock { .. } | Act::Unlock | Act::Forget { .. } => {
+            Act::Finish { .. } | Act::Release | Act::Lock { .. } | Act::Unlock | Act::Forget { .. } => {
                 Ok(advance(host, Some(to), actor, now))
             }
         }

@@ -26,6 +26,8 @@ pub struct Check {
     pub hosts: u64,
     /// Hosts that were forgotten.
     pub forgotten: u64,
+    /// Tombstones of those that may be installed.
+    pub tombstones: u64,
     /// Events.
     pub events: u64,
     /// Values by which hosts are found.
@@ -143,6 +145,14 @@ impl Store {
                 Ok(id) => return self.check_forgotten(check, id).await,
                 Err(error) => Err(error),
             }
+        } else if has_prefix(keys::TOMBSTONES) {
+            check.tombstones += 1;
+            match host() {
+                Ok(id) => return self.check_tombstone(check, id).await,
+                Err(error) => Err(error),
+            }
+        } else if has_prefix(keys::TOMBSTONE_INDEX) {
+            return self.check_tombstone_index(check, &entry.key).await;
         } else if has_prefix(keys::INDEX) {
             check.indexed += 1;
             return self.check_index(check, &entry.key).await;
@@ -293,6 +303,66 @@ impl Store {
         }
     }
 
+    /// A tombstone is of no host that is known, and is found by every value it has.
+    async fn check_tombstone(&self, check: &mut Check, id: HostId) -> Result<(), StoreError> {
+        let key = keys::tombstone(id);
+        let read = |entry: &Option<Entry>| entry.as_ref().map(|entry| record::decode_tombstone(id, &entry.value));
+        let (_, found) = self.kv.get(std::slice::from_ref(&key)).await?;
+        let identity = match found.first().and_then(read) {
+            Some(Ok(tombstone)) => tombstone.identity,
+            Some(Err(error)) => {
+                check.note(Problem::Unreadable(key, error));
+                return Ok(());
+            }
+            None => return Ok(()),
+        };
+        let index = keys::tombstone_index(&identity).map_err(KvError::from)?;
+        let wanted: Vec<Key> = [key, keys::hot(id), keys::LAST_FORGOTTEN].into_iter().chain(index.clone()).collect();
+        let (_, found) = self.kv.get(&wanted).await?;
+        let [Some(_), hot, last, entries @ ..] = found.as_slice() else { return Ok(()) };
+        let last = last.as_ref().and_then(|entry| record::decode_number(&entry.value).ok()).unwrap_or(0);
+        if hot.is_some() || last < id.get() {
+            check.note(Problem::Forgotten(id));
+        }
+        for (key, entry) in index.into_iter().zip(entries) {
+            let ids = entry.as_ref().map_or_else(|| Ok(Vec::new()), |entry| record::decode_ids(&entry.value));
+            if !ids.is_ok_and(|ids| ids.contains(&id) || ids.len() >= MAX_IDS_PER_VALUE) {
+                check.note(Problem::NotIndexed(id, key));
+            }
+        }
+        Ok(())
+    }
+
+    /// An index entry of tombstones, and that those it names have its value.
+    async fn check_tombstone_index(&self, check: &mut Check, key: &Key) -> Result<(), StoreError> {
+        let ids = |found: &[Option<Entry>]| match found.first() {
+            Some(Some(entry)) => record::decode_ids(&entry.value),
+            Some(None) | None => Ok(Vec::new()),
+        };
+        let (_, first) = self.kv.get(std::slice::from_ref(key)).await?;
+        let named = match ids(&first) {
+            Ok(named) => named,
+            Err(error) => {
+                check.note(Problem::Unreadable(key.clone(), error));
+                return Ok(());
+            }
+        };
+        let wanted: Vec<Key> =
+            std::iter::once(key.clone()).chain(named.iter().map(|id| keys::tombstone(*id))).collect();
+        let (_, found) = self.kv.get(&wanted).await?;
+        if ids(&found).as_ref() != Ok(&named) {
+            return Ok(());
+        }
+        for (id, entry) in named.iter().zip(found.get(1..).unwrap_or_default()) {
+            let tombstone = entry.as_ref().and_then(|entry| record::decode_tombstone(*id, &entry.value).ok());
+            let index = tombstone.and_then(|tombstone| keys::tombstone_index(&tombstone.identity).ok());
+            if !index.is_some_and(|index| index.contains(key)) {
+                check.note(Problem::WronglyIndexed(*id, key.clone()));
+            }
+        }
+        Ok(())
+    }
+
     /// A host from one snapshot of its records, or what is wrong with them.
     async fn snapshot_host(
         &self,
@@ -326,7 +396,7 @@ fn small(entry: &Entry) -> Option<Result<(), RecordError>> {
         key if [keys::SCHEMA, keys::GENERATION, keys::LAST_FORGOTTEN].contains(key) => {
             record::decode_number(value).map(drop)
         }
-        key if *key == keys::RESTORED => record::decode_restored(value).map(drop),
+        key if [keys::RESTORED, keys::UNAPPROVED].contains(key) => record::decode_restored(value).map(drop),
         key if *key == keys::FROZEN => record::decode_safeguard(value).map(drop),
         key if *key == keys::REINSTALLS => record::decode_moments(value).map(drop),
         _ if has_prefix(keys::CURSORS) => record::decode_cursor(value).map(drop),

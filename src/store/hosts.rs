@@ -10,6 +10,7 @@
 //!   first.
 #[cfg(test)]
 mod tests;
+mod tombstones;
 mod write;
 
 use std::{
@@ -28,7 +29,7 @@ use super::{
     retention::Retention,
     sled::{OpenError as SledOpenError, SledKv, SledOptions},
 };
-use crate::domain::{Event, Host, HostId, Identity, OrderName};
+use crate::domain::{Candidate, Event, Host, HostId, Identity, OrderName, Tombstone};
 
 /// Events of a host that are kept; older ones leave with the commit that adds newer ones.
 pub const TIMELINE_EVENTS: u64 = 1_000;
@@ -117,7 +118,23 @@ pub enum StoreError {
 pub struct Candidates {
     /// In the order of their numbers.
     pub hosts: Vec<Host>,
+    /// Forgotten ones that may be installed, in the order of their numbers.
+    pub tombstones: Vec<Tombstone>,
     seen: Vec<Indexed>,
+}
+
+impl Candidates {
+    /// All of them, to be judged together.
+    #[must_use]
+    pub fn judged(&self) -> Vec<Candidate> {
+        self.hosts.iter().map(Candidate::from).chain(self.tombstones.iter().map(Candidate::from)).collect()
+    }
+
+    /// The tombstones with these numbers.
+    #[must_use]
+    pub fn forgotten(&self, ids: &[HostId]) -> Vec<&Tombstone> {
+        self.tombstones.iter().filter(|tombstone| ids.contains(&tombstone.id)).collect()
+    }
 }
 
 /// An index entry as it was read; without hosts if it does not exist.
@@ -258,12 +275,19 @@ impl Store {
         Ok(self.load(&[id]).await?.pop())
     }
 
-    /// Every host that shares a serial, UUID or MAC with this identity.
+    /// Every host that shares a serial, UUID or MAC with this identity, also those that were forgotten and may be installed.
     pub async fn candidates(&self, identity: &Identity) -> Result<Candidates, StoreError> {
-        let seen = self.indexed(keys::index(identity).map_err(KvError::from)?).await?;
-        let ids: BTreeSet<HostId> = seen.iter().flat_map(|indexed| &indexed.ids).copied().collect();
-        let ids: Vec<HostId> = ids.into_iter().collect();
-        Ok(Candidates { hosts: self.load(&ids).await?, seen })
+        let mut wanted = keys::index(identity).map_err(KvError::from)?;
+        wanted.extend(keys::tombstone_index(identity).map_err(KvError::from)?);
+        let seen = self.indexed(wanted).await?;
+        let named = |prefix: &str| {
+            let entries = seen.iter().filter(|indexed| indexed.key.as_bytes().starts_with(prefix.as_bytes()));
+            let ids: BTreeSet<HostId> = entries.flat_map(|indexed| &indexed.ids).copied().collect();
+            ids.into_iter().collect::<Vec<_>>()
+        };
+        let hosts = self.load(&named(keys::INDEX)).await?;
+        let tombstones = self.load_tombstones(&named(keys::TOMBSTONE_INDEX)).await?;
+        Ok(Candidates { hosts, tombstones, seen })
     }
 
     /// Whether an order of this name was carried out for a host, ever.

@@ -5,6 +5,8 @@
 //! | `h/<id>` | what rarely changes of a host: identity, hardware, name, metadata |
 //! | `s/<id>` | what every boot changes: queue, step, attempts, bootids; exists exactly for the hosts that exist |
 //! | `x/mac/…`, `x/serial/…`, `x/uuid/…` | the ids of the hosts that have this value |
+//! | `i/<id>` | what is left of a forgotten host that may be installed; stays until it comes back or is forgotten for good |
+//! | `y/mac/…`, `y/serial/…`, `y/uuid/…` | the ids of the forgotten hosts that had this value |
 //! | `e/<id><seq>` | the events of a host, also after it is forgotten |
 //! | `g/<id>` | a forgotten host as it was at last |
 //! | `o/cursor/<plugin>` | up to where a plugin was told of events |
@@ -14,6 +16,7 @@
 //! | `d/<plugin>/<id><seq>` | an event that a plugin could not be told of |
 //! | `m/schema`, `m/hostid`, `m/generation` | version of this layout, highest number of a forgotten host, random name of this store |
 //! | `m/restored` | from which backup the store was restored, until its quarantine is lifted |
+//! | `m/unapproved` | from which backup the store was restored: a plugin orders only once somebody approved it since. Never removed |
 //! | `m/frozen` | that nothing that writes a disk is booted: who wanted it, when and why |
 //! | `m/reinstalls` | when, within the last hour, boots were handed out that install again |
 //! | `r/<id><name>` | that an order of this name was carried out for the host; the name as the first 16 bytes of its SHA-256. Never removed |
@@ -34,6 +37,8 @@ pub(super) const EVENTS: &str = "e/";
 pub(super) const INDEX: &str = "x/";
 pub(super) const ORDERS: &str = "r/";
 pub(super) const FORGOTTEN: &str = "g/";
+pub(super) const TOMBSTONES: &str = "i/";
+pub(super) const TOMBSTONE_INDEX: &str = "y/";
 pub(super) const PLUGIN_VALUES: &str = "p/";
 pub(super) const APPROVALS: &str = "a/";
 pub(super) const CURSORS: &str = "o/cursor/";
@@ -46,6 +51,7 @@ pub(super) const SCHEMA: Key = Key::from_static(b"m/schema");
 pub(super) const LAST_FORGOTTEN: Key = Key::from_static(b"m/hostid");
 pub(super) const GENERATION: Key = Key::from_static(b"m/generation");
 pub(super) const RESTORED: Key = Key::from_static(b"m/restored");
+pub(super) const UNAPPROVED: Key = Key::from_static(b"m/unapproved");
 pub(super) const FROZEN: Key = Key::from_static(b"m/frozen");
 pub(super) const REINSTALLS: Key = Key::from_static(b"m/reinstalls");
 
@@ -92,6 +98,11 @@ pub(super) fn approval(plugin: &PluginName) -> Result<Key, Invalid> {
 /// A host that was forgotten.
 pub(super) fn forgotten(id: HostId) -> Key {
     Key::numbered(FORGOTTEN, &[id.get()])
+}
+
+/// What is left of a host that was forgotten and may be installed.
+pub(super) fn tombstone(id: HostId) -> Key {
+    Key::numbered(TOMBSTONES, &[id.get()])
 }
 
 /// How far a plugin was told.
@@ -167,7 +178,7 @@ pub(super) fn dead_letter_place(key: &Key) -> Option<(HostId, u64)> {
     Some((HostId::new(u64::from_be_bytes(*id)), u64::from_be_bytes(*seq)))
 }
 
-/// The host of a `h/`, `s/` or `g/` key; `None` for a key of another kind.
+/// The host of a `h/`, `s/`, `g/` or `i/` key; `None` for a key of another kind.
 pub(super) fn host_id(key: &Key) -> Option<HostId> {
     let (_, number) = key.as_bytes().split_at_checked(2)?;
     Some(HostId::new(u64::from_be_bytes(number.try_into().ok()?)))
@@ -182,15 +193,24 @@ pub(super) fn event_place(key: &Key) -> Option<(HostId, u64)> {
 
 /// The index keys of an identity, in order and each once.
 pub(super) fn index(identity: &Identity) -> Result<Vec<Key>, Invalid> {
+    values(INDEX, identity)
+}
+
+/// The same in the index of forgotten hosts.
+pub(super) fn tombstone_index(identity: &Identity) -> Result<Vec<Key>, Invalid> {
+    values(TOMBSTONE_INDEX, identity)
+}
+
+fn values(index: &str, identity: &Identity) -> Result<Vec<Key>, Invalid> {
     let mut keys = Vec::with_capacity(2 + identity.macs.len());
     for mac in &identity.macs {
-        keys.push(Key::new(format!("x/mac/{mac}"))?);
+        keys.push(Key::new(format!("{index}mac/{mac}"))?);
     }
     if let Some(serial) = &identity.serial {
-        keys.push(Key::new(format!("x/serial/{}", serial.key()))?);
+        keys.push(Key::new(format!("{index}serial/{}", serial.key()))?);
     }
     if let Some(uuid) = identity.uuid {
-        keys.push(Key::new(format!("x/uuid/{:032x}", u128::from_be_bytes(uuid.key())))?);
+        keys.push(Key::new(format!("{index}uuid/{:032x}", u128::from_be_bytes(uuid.key())))?);
     }
     Ok(keys)
 }

@@ -7,7 +7,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Store, StoreError, keys,
+    Store, StoreError,
+    hosts::unreadable,
+    keys,
     kv::{Commit, Entry, Key, Kv, KvError, MAX_OPS, Outcome, Revision},
     record,
 };
@@ -28,6 +30,12 @@ pub enum Orders {
         most: u32,
         /// For whom it wanted one more.
         host: HostId,
+    },
+    /// None, until somebody approves: the store came from a backup, which does not know the names of orders that were
+    /// carried out after it was taken. Nothing is written for a plugin to say so: it follows from the store.
+    Restored {
+        /// When the backup was taken.
+        taken_at: Timestamp,
     },
     /// This many in the next run that orders, where its grant says less.
     Approved {
@@ -120,13 +128,18 @@ impl Store {
     /// What a plugin may order, and the version of that.
     pub(crate) async fn orders_of(&self, plugin: &PluginName) -> Result<Versioned<Orders>, StoreError> {
         let key = keys::approval(plugin).map_err(KvError::from)?;
-        let (_, mut found) = self.kv.get(std::slice::from_ref(&key)).await?;
-        match found.pop().flatten() {
-            Some(entry) => {
+        let (_, found) = self.kv.get(&[key.clone(), keys::UNAPPROVED]).await?;
+        let mut found = found.into_iter();
+        match (found.next().flatten(), found.next().flatten()) {
+            (Some(entry), _) => {
                 let orders = record::decode_orders(&entry.value);
                 Ok((orders.map_err(|source| StoreError::Record { key, source })?, entry.revision.get()))
             }
-            None => Ok((Orders::AsGranted, 0)),
+            (None, Some(entry)) => {
+                let restored = record::decode_restored(&entry.value).map_err(unreadable(&entry.key))?;
+                Ok((Orders::Restored { taken_at: restored.taken_at }, 0))
+            }
+            (None, None) => Ok((Orders::AsGranted, 0)),
         }
     }
 
@@ -139,13 +152,22 @@ impl Store {
     ) -> Result<Written, StoreError> {
         let key = keys::approval(plugin).map_err(KvError::from)?;
         let value = match orders {
-            Orders::AsGranted => None,
+            Orders::AsGranted | Orders::Restored { .. } => None,
             Orders::Stopped { .. } | Orders::Approved { .. } => {
                 let value = record::encode_orders(orders);
                 Some(value.map_err(|source| StoreError::Record { key: key.clone(), source })?)
             }
         };
         self.put_if(key, value, version).await
+    }
+
+    /// As if the store came from a backup.
+    #[cfg(test)]
+    pub(crate) async fn as_restored(&self, taken_at: Timestamp) {
+        let restored = record::RestoredRecord { taken_at, restored_at: taken_at };
+        let mut commit = Commit::default();
+        commit.put(keys::UNAPPROVED, record::encode_restored(&restored).unwrap());
+        self.kv.commit(commit).await.unwrap();
     }
 
     async fn put_if(&self, key: Key, value: Option<Bytes>, version: u64) -> Result<Written, StoreError> {

@@ -15,7 +15,7 @@ use super::codec::{Reader, Writer};
 use super::plugins::Orders;
 use crate::domain::{
     Actor, Boot, BootId, Event, EventKind, Hardware, Host, HostId, Identity, Metadata, OrderName, PastBoot,
-    PastOutcome, Safeguard, Stage, Step, Writes,
+    PastOutcome, Safeguard, Stage, Step, Tombstone, Writes,
 };
 
 pub use outbox::{CatchUp, DeadLetter, JobOutcome, JobRun, OutboxCursor, Parked, Stage as CatchUpStage};
@@ -445,6 +445,39 @@ pub(super) fn encode_restored(restored: &RestoredRecord) -> Result<Bytes, Record
 
 pub(super) fn decode_restored(bytes: &[u8]) -> Result<RestoredRecord, RecordError> {
     from_json(bytes)
+}
+
+/// What is left of a forgotten host.
+#[derive(Serialize, Deserialize)]
+struct TombstoneRecordV1 {
+    serial: Option<String>,
+    uuid: Option<String>,
+    macs: Vec<String>,
+    hostname: Option<String>,
+    forgotten_at: Timestamp,
+}
+
+pub(super) fn encode_tombstone(tombstone: &Tombstone) -> Result<Bytes, RecordError> {
+    let Tombstone { id: _, identity, hostname, forgotten_at } = tombstone;
+    json(&TombstoneRecordV1 {
+        serial: identity.serial.as_ref().map(ToString::to_string),
+        uuid: identity.uuid.map(|uuid| uuid.to_string()),
+        macs: identity.macs.iter().map(ToString::to_string).collect(),
+        hostname: hostname.as_ref().map(ToString::to_string),
+        forgotten_at: *forgotten_at,
+    })
+}
+
+pub(super) fn decode_tombstone(id: HostId, bytes: &[u8]) -> Result<Tombstone, RecordError> {
+    let record: TombstoneRecordV1 = from_json(bytes)?;
+    // As for hosts: what has become junk by a newer rule is evidence no more.
+    let identity = Identity {
+        serial: record.serial.and_then(|serial| serial.parse().ok()),
+        uuid: record.uuid.and_then(|uuid| uuid.parse().ok()),
+        macs: record.macs.iter().filter_map(|mac| mac.parse().ok()).collect(),
+    };
+    let hostname = record.hostname.map(|name| name.parse().map_err(|_| field("hostname"))).transpose()?;
+    Ok(Tombstone { id, identity, hostname, forgotten_at: record.forgotten_at })
 }
 
 /// A freeze.

@@ -1,9 +1,11 @@
 //! Making a store of a backup, in place of the one that is there, if any.
 //!
 //! Invariants: the backup is read to its end and found whole before anything is written; the new store is made beside the
-//! old one, checked, and takes its place in one step, so that whoever is killed at any moment leaves the old store, or none
-//! where there was none. The old store is kept. The new one has another name and is quarantined: nothing writes a disk until
-//! somebody releases hosts.
+//! old one, checked, and takes its place in one step, so that whoever is killed at any moment leaves the old store or the new
+//! one, whole, or none where there was none. (Where the file system cannot exchange two folders, a kill between two renames
+//! leaves both under other names, and no store in place.) The old store is kept. The new one has another name and is
+//! quarantined: nothing writes a disk until somebody releases hosts, and no plugin orders until somebody approves it. Plugins
+//! are told of every host's quarantine, and of nothing before it: which events a plugin knew is no longer known.
 use std::{
     fs::{self, File},
     io,
@@ -16,11 +18,11 @@ use jiff::Timestamp;
 use rustix::fs::{CWD, Gid, RenameFlags, Uid, chown, renameat_with};
 
 use super::{
-    OpenError, Store, StoreError, StoreOptions,
+    OpenError, Orders, OutboxCursor, Store, StoreError, StoreOptions,
     backup::{BackupError, LoadError, Reader, load},
     hosts::unreadable,
     keys,
-    kv::{Backend, Commit, Kv},
+    kv::{Backend, Commit, Kv, Outcome, Revision},
     record::{self, RestoredRecord},
     sled::{self, SledKv},
 };
@@ -181,9 +183,14 @@ pub(super) async fn fill_over(
     let mut commit = Commit::default();
     let [name] = random()?;
     commit.put(keys::GENERATION, record::encode_number(u64::from_be_bytes(name)));
-    commit.put(keys::RESTORED, record::encode_restored(&restored).map_err(unreadable(&keys::RESTORED))?);
-    kv.commit(commit).await.map_err(StoreError::from)?;
+    let restored = record::encode_restored(&restored).map_err(unreadable(&keys::RESTORED))?;
+    commit.put(keys::RESTORED, restored.clone());
+    commit.put(keys::UNAPPROVED, restored);
+    let Outcome::Committed(loaded) = kv.commit(commit).await.map_err(StoreError::from)? else {
+        return Err(StoreError::Conflict.into());
+    };
     let store = Store::over(kv).await?;
+    store.begin_history(loaded).await?;
     let why = format!("the backup of {} was restored", about.taken_at);
     let (hosts, holding) = quarantine_all(&store, &why, now, progress).await?;
     let check = store.check(|_| ()).await?;
@@ -191,6 +198,26 @@ pub(super) async fn fill_over(
         return Err(RestoreError::Misfit(problem.to_string()));
     }
     Ok(Filled { store, taken_at: about.taken_at, hosts, holding })
+}
+
+impl Store {
+    /// What plugins were told and allowed belongs to another history. They are told of what follows this commit, and
+    /// approvals are void; what stopped a plugin still does. Parked hosts and dead letters go by the numbers of events,
+    /// which are the same.
+    async fn begin_history(&self, loaded: Revision) -> Result<(), StoreError> {
+        for plugin in self.outbox_plugins().await? {
+            let cursor = OutboxCursor { generation: self.generation(), revision: loaded, catch_up: None };
+            self.move_cursor(&plugin, &cursor).await?;
+        }
+        let mut void = Vec::new();
+        for entry in self.scan_all(keys::APPROVALS.as_bytes()).await? {
+            match record::decode_orders(&entry.value).map_err(unreadable(&entry.key))? {
+                Orders::Stopped { .. } => {}
+                Orders::AsGranted | Orders::Restored { .. } | Orders::Approved { .. } => void.push(entry.key),
+            }
+        }
+        self.delete_all(void).await
+    }
 }
 
 /// Quarantines every host. Returns how many there are, and how many of them hold now.

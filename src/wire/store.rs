@@ -9,6 +9,9 @@ pub struct CheckView {
     pub hosts: u64,
     /// Hosts that were forgotten.
     pub forgotten: u64,
+    /// Tombstones of those that may be installed.
+    #[serde(default)]
+    pub tombstones: u64,
     /// Events.
     pub events: u64,
     /// Values by which hosts are found.

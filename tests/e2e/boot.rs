@@ -52,17 +52,17 @@ fn add_image(server: &Server, payload: &Payload, name: &str, writes: &str) -> Re
     fs::create_dir_all(&dir)?;
     fs::copy(&payload.kernel, dir.join("linux"))?;
     fs::copy(&payload.initrd, dir.join("initrd"))?;
-    // Only these leave a disk that boots, and one of them is fetched for a while.
-    let (payload, append) = match name {
-        "image1" => ("", "e2e.disk=/dev/vda"),
-        "image2" => ("payload = \"payload\"\n", "e2e.disk=/dev/vda e2e.payload=payload"),
-        _ => ("", ""),
+    // Only these leave a disk that boots, and one of them fetches a payload for a while, as KIWI's installer does.
+    let (kind, append) = match name {
+        "image1" => ("kind = \"linux\"", "e2e.disk=/dev/vda"),
+        "image2" => ("kind = \"kiwi\"\npayload = \"image2.xz\"", "e2e.disk=/dev/vda"),
+        _ => ("kind = \"linux\"", ""),
     };
-    if !payload.is_empty() {
-        fs::write(dir.join("payload"), large_payload())?;
+    if name == "image2" {
+        fs::write(dir.join("image2.xz"), large_payload())?;
     }
     let manifest = format!(
-        "kind = \"linux\"\nkernel = \"linux\"\ninitrd = \"initrd\"\n{payload}writes = \"{writes}\"\ndevice = \"/dev/vda\"\n\
+        "{kind}\nkernel = \"linux\"\ninitrd = \"initrd\"\nwrites = \"{writes}\"\ndevice = \"/dev/vda\"\n\
          append = \"console=ttyS0,115200 quiet panic=5 net.ifnames=0 e2e.image={name} {append}\"\n"
     );
     Ok(fs::write(dir.join("image.toml"), manifest)?)
@@ -113,8 +113,8 @@ impl Walk {
             self.uefi.console.wait_for(WAITING, STEP_TIME)?;
         }
         self.server.cli(&["host", "set", &uefi, "--state", "wipe,image2", "--yes"])?;
-        for (step, rest) in [("wipe", "image2"), ("image2", "finished")] {
-            self.uefi.console.wait_for(&format!("boots {step}"), FIRMWARE_TIME)?;
+        for (step, script, rest) in [("wipe", "boots wipe", "image2"), ("image2", "installs image2", "finished")] {
+            self.uefi.console.wait_for(script, FIRMWARE_TIME)?;
             if step == "image2" {
                 self.uefi.console.wait_for("e2e: the payload of image2 comes", STEP_TIME)?;
                 self.server.hand_over()?;

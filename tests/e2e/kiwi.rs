@@ -13,8 +13,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cache;
 use crate::machine::{Firmware, Identity, Machine};
-use crate::net::Bridge;
-use crate::server::Server;
+use crate::net::{Bridge, run as run_command};
+use crate::server::{Server, program};
 
 const FIRMWARE_TIME: Duration = Duration::from_secs(180);
 const NOTICE_TIME: Duration = Duration::from_secs(60);
@@ -27,7 +27,8 @@ const DISK_MIB: u64 = 2048;
 /// # Errors
 /// The build needs root; it leaves its log next to the archive.
 pub(crate) fn archive() -> Result<PathBuf> {
-    let description = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/kiwi");
+    let work = tempfile::tempdir()?;
+    let description = hooked_description(work.path())?;
     let dir = cache::dir()?.join(format!("kiwi-{}", digest_of(&description)?));
     if !dir.is_dir() {
         ensure!(rustix::process::geteuid().is_root(), "building a KIWI image needs root and loop devices");
@@ -44,6 +45,18 @@ pub(crate) fn archive() -> Result<PathBuf> {
     let mut files = fs::read_dir(&dir)?;
     let archive = files.find_map(|entry| entry.ok().map(|entry| entry.path()));
     archive.with_context(|| format!("{} is empty: remove it", dir.display()))
+}
+
+/// The description with the unit that `image hook` puts into it, as everyone's would have.
+fn hooked_description(work: &Path) -> Result<PathBuf> {
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/kiwi");
+    let copy = work.join("kiwi");
+    run_command("cp", &["-r", &kept.to_string_lossy(), &copy.to_string_lossy()])?;
+    let hook = Command::new(program()).args(["image", "hook"]).arg(copy.join("description")).output()?;
+    ensure!(hook.status.success(), "kiwispray image hook: {}", String::from_utf8_lossy(&hook.stderr));
+    let said = String::from_utf8_lossy(&hook.stdout);
+    ensure!(!said.contains("left to do"), "the hook is not enough for this description: {said}");
+    Ok(copy)
 }
 
 /// A short name for the content of a folder: every file's path, mode and bytes.

@@ -53,6 +53,7 @@ pub(crate) struct Machine {
     firmware: Firmware,
     dir: PathBuf,
     watch: bool,
+    extra: Vec<String>,
     qemu: Option<Child>,
 }
 
@@ -78,11 +79,16 @@ impl Machine {
         }
         bridge.tap(&identity.name)?;
         let console = Console::new(&identity.name);
-        Ok(Machine { identity, console, firmware, dir, watch, qemu: None })
+        Ok(Machine { identity, console, firmware, dir, watch, extra: Vec::new(), qemu: None })
     }
 
     pub(crate) fn disk(&self) -> PathBuf {
         self.dir.join("disk")
+    }
+
+    /// Builds in more hardware, in QEMU's words, from the next power-on.
+    pub(crate) fn build_in(&mut self, arguments: &[&str]) {
+        self.extra.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     }
 
     pub(crate) fn power_on(&mut self) -> Result<()> {
@@ -136,6 +142,7 @@ impl Machine {
         let rom = if self.firmware == Firmware::BiosRom { "" } else { ",romfile=" };
         qemu.arg("-device").arg(format!("virtio-net-pci,netdev=net,mac={mac},bootindex=1{rom}"));
         qemu.args(["-device", "virtio-rng-pci"]);
+        qemu.args(&self.extra);
         match self.firmware {
             Firmware::Bios => {
                 qemu.args(["-kernel", IPXE_KERNEL, "-initrd"]).arg(self.dir.join("rom.ipxe"));

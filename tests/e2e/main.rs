@@ -3,15 +3,30 @@
 //! Each run happens in network, process and mount namespaces of its own (see `net`): nothing outside is touched, and
 //! whatever is left over ends with the namespace. The usual way to run one is `cargo xtask e2e <scenario>`.
 
+#[path = "../support/book.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the integration tests', of which only the blocks are needed here"
+)]
+mod book;
 mod boot;
 mod cache;
 mod console;
 mod firmware;
 mod kiwi;
 mod machine;
+mod manual;
 mod net;
 mod payload;
 mod server;
+mod walks;
+#[path = "../support/shell.rs"]
+#[allow(clippy::unwrap_used, reason = "the integration tests'")]
+mod shell;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -35,8 +50,12 @@ enum Scenario {
     Boot,
     /// Firmware of every kind reaches the boot script through the generated dnsmasq configuration.
     Firmware,
+    /// What the manual's first chapter shows with machines in QEMU, typed as it stands there.
+    Manual,
     /// A real KIWI image, built if it is not in the cache, deployed on a blank disk.
     Kiwi,
+    /// A machine is discovered, wiped and configured by the images that ship.
+    Walks,
 }
 
 fn main() -> ExitCode {
@@ -54,7 +73,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // What comes from elsewhere is fetched before the network is gone.
     match args.scenario {
-        Scenario::Boot => drop(payload::kernel_tree()?),
+        Scenario::Boot | Scenario::Manual | Scenario::Walks => drop(payload::kernel_tree()?),
         Scenario::Firmware => {}
         Scenario::Kiwi => drop(kiwi::archive()?),
     }
@@ -70,7 +89,9 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let passed = match args.scenario {
         Scenario::Boot => boot::run(dir.path(), args.watch)?,
         Scenario::Firmware => firmware::run(dir.path(), args.watch)?,
+        Scenario::Manual => manual::run(dir.path(), args.watch)?,
         Scenario::Kiwi => kiwi::run(dir.path(), &kiwi::archive()?, args.watch)?,
+        Scenario::Walks => walks::run(dir.path(), args.watch)?,
     };
     println!("\n{passed} passed, 0 failed, {} s", begin.elapsed().as_secs());
     Ok(ExitCode::SUCCESS)

@@ -12,7 +12,7 @@ for word in $(cat /proc/cmdline); do
     case $word in
         razorurl=*) url=${word#razorurl=} ;;
         e2e.disk=*) disk=${word#e2e.disk=} ;;
-        e2e.payload=*) payload=${word#e2e.payload=} ;;
+        rd.kiwi.install.image=*) payload=${word#rd.kiwi.install.image=} ;;
         e2e.image=*) image=${word#e2e.image=} ;;
     esac
 done
@@ -46,8 +46,7 @@ until udhcpc -i eth0 -q -n -t 5 -T 2 -s /etc/udhcpc.sh; do sleep 1; done
 
 # Like KIWI's installer: once, without another try. It takes its time, so that the server can be restarted meanwhile.
 if [ -n "$payload" ]; then
-    from="${url%%/post-install*}/b/${url##*bootid=}/$payload"
-    sum=$(wget -q -O - "$from" | { dd bs=1 count=64 of=/run/begin 2>/dev/null; echo "e2e: the payload of $image comes" >/dev/console
+    sum=$(wget -q -O - "$payload" | { dd bs=1 count=64 of=/run/begin 2>/dev/null; echo "e2e: the payload of $image comes" >/dev/console
         sleep 8; cat /run/begin -; } | sha256sum)
     echo "e2e: the payload of $image is ${sum%% *}"
 fi

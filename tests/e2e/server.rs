@@ -13,6 +13,12 @@ use crate::net::Bridge;
 
 const START_TIME: Duration = Duration::from_secs(30);
 
+/// What is tested. Another build, such as a release, can be named.
+pub(crate) fn program() -> PathBuf {
+    let named = std::env::var_os("KIWISPRAY_E2E_BINARY");
+    named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_kiwispray")), PathBuf::from)
+}
+
 /// One server with its own directories, which outlive its process.
 pub(crate) struct Server {
     program: PathBuf,
@@ -26,9 +32,6 @@ pub(crate) struct Server {
 impl Server {
     /// A server that serves addresses on the switch by its own dnsmasq. It does not run yet.
     pub(crate) fn new(dir: &Path, bridge: &Bridge) -> Result<Self> {
-        // Another build, such as a release, can be named.
-        let program = std::env::var_os("KIWISPRAY_E2E_BINARY");
-        let program = program.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_kiwispray")), PathBuf::from);
         let dir = dir.join("server");
         for name in ["data", "images"] {
             fs::create_dir_all(dir.join(name))?;
@@ -40,6 +43,12 @@ impl Server {
         arguments.extend(["--dnsmasq".to_owned(), bridge.name().to_owned()]);
         arguments.extend(["--dhcp-range".to_owned(), "192.168.42.100,192.168.42.199".to_owned()]);
         Ok(Server { program, dir, arguments, process: None, leaving: None })
+    }
+
+    /// The same server, with more arguments.
+    pub(crate) fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
     }
 
     /// The folder of an image.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::Instant;
 
 use super::support::server::{command, serve_command};
 use super::support::{Machine, Run, Site};
@@ -119,21 +119,61 @@ fn a_restore_that_is_killed_leaves_the_old_store_or_the_new_one() {
     server.cli(&["backup", "many"]).done();
     server.terminate();
     let site = &server.site;
-    for pause_ms in [0, 20, 40, 80, 120, 200, 400] {
+    // A restore takes as long as the machine lets it: measured first, so that kills fall all over it.
+    let begun = Instant::now();
+    kiwispray(site, &["restore", "many", "--data-dir", "data", "--replace-store"]).done();
+    let whole = begun.elapsed();
+    let mut killed = 0;
+    for round in 0..12 {
+        let mut random = [0];
+        getrandom::fill(&mut random).unwrap();
+        // From the start to a little after the end.
+        let pause = whole * u32::from(random[0]) / 232;
         let mut restoring = command(site);
         restoring.args(["restore", "many", "--data-dir", "data", "--replace-store", "--quiet"]);
         let mut restoring = restoring.stdout(std::process::Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(pause_ms));
+        std::thread::sleep(pause);
         let _ = restoring.kill();
-        restoring.wait().unwrap();
+        killed += u32::from(!restoring.wait().unwrap().success());
         let check = kiwispray(site, &["fsck", "--data-dir", "data", "--json"]).done();
         let check: serde_json::Value = serde_json::from_str(&check.out).unwrap();
-        assert_eq!(check["hosts"], 40, "killed after {pause_ms} ms");
+        assert_eq!(check["hosts"], 40, "round {round}, killed after {pause:?} of {whole:?}");
+        // The store in place is whole; what is half lies beside it and says so.
+        assert!(!site.path("data/store/unfinished-restore").exists());
     }
+    assert!(killed > 0, "no kill came in time");
     kiwispray(site, &["restore", "many", "--data-dir", "data", "--replace-store"]).done();
     let left = fs::read_dir(site.path("data")).unwrap().map(|entry| entry.unwrap().path());
     let unfinished = left.filter(|path| path.join("unfinished-restore").exists()).count();
     assert_eq!(unfinished, 0, "what was left is cleaned up by the next");
+}
+
+/// On a small file system of its own, which goes with the process.
+#[test]
+fn a_backup_to_a_full_disk_says_so_and_keeps_the_backup_that_was_there() {
+    let server = Site::new().serve();
+    for number in 1..=40 {
+        Machine::new(number).boot(&server);
+    }
+    let site = &server.site;
+    fs::create_dir(site.path("small")).unwrap();
+    let script = "mount -t tmpfs -o size=12k none small && echo before > small/kiwi.backup
+        if \"$@\"; then exit 9; fi
+        cat small/kiwi.backup; ls -A small; exit 0";
+    let mut shell = std::process::Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        shell.arg("--map-root-user");
+    }
+    shell.args(["--mount", "--", "sh", "-c", script, "sh"]).current_dir(site.root());
+    let mut ours = command(site);
+    ours.args(["--server", &format!("unix:{}", site.path("data/admin.sock").display())]);
+    ours.args(["backup", "small/kiwi.backup", "--replace"]);
+    shell.arg(ours.get_program()).args(ours.get_args());
+    shell.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let run = Run::of(shell);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert_eq!(run.out, "before\nkiwi.backup\n", "neither changed, nor a half one beside it");
+    assert!(run.err.contains("small/kiwi.backup was not written: No space left on device"), "{}", run.err);
 }
 
 #[test]

@@ -74,10 +74,14 @@ impl Server {
 
     /// What a machine gets.
     fn get(&self, path: &str) -> String {
+        String::from_utf8(self.get_bytes(path)).unwrap()
+    }
+
+    fn get_bytes(&self, path: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.address).unwrap();
         write!(stream, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
         answer
     }
 }
@@ -254,7 +258,9 @@ fn programs_are_answered_by_problems_with_stable_codes() {
     assert_eq!(code("POST /api/v1/hosts", "", "{\"serial\":\"Default string\"}"), "bad_request");
     assert_eq!(code("POST /api/v1/hosts", "", "{\"serial\":\"sn-1\"}"), "host_known");
     assert_eq!(code("POST /api/v1/hosts", "", "{}"), "no_identity");
-    assert_eq!(code("PUT /api/v1/images/x", "", ""), "device_needed");
+    assert_eq!(code("PUT /api/v1/images/x", "", &format!("{}ustar", "\0".repeat(257))), "device_needed");
+    assert_eq!(code("PUT /api/v1/images/x?kernel=k&kernel_bytes=1&writes=wipe", "", "k"), "device_needed");
+    assert_eq!(code("PUT /api/v1/images/x?kernel=k&kernel_bytes=1", "", "k"), "bad_request");
     assert_eq!(code("PUT /api/v1/images/x?device=first", "", "no archive"), "bad_archive");
     assert_eq!(code("DELETE /api/v1/images/x", "", ""), "image_not_found");
 }
@@ -278,4 +284,90 @@ fn kiwi_archive() -> Vec<u8> {
     member("B.sha256", format!("{sum} {} 1\n", raw.len()).as_bytes());
     member("B.append", b"rd.kiwi.install.pxe console=ttyS0\n");
     archive.into_inner().unwrap()
+}
+
+/// A live ISO as KIWI builds it, but small.
+fn live_iso(folder: &Path) -> String {
+    let (tree, iso) = (folder.join("tree"), folder.join("rescue-1.0.0.iso"));
+    for (path, bytes) in [
+        ("LiveOS/squashfs.img", "system"),
+        ("boot/x86_64/loader/linux", "kernel of the ISO"),
+        ("boot/x86_64/loader/initrd", "initrd of the ISO"),
+    ] {
+        let path = tree.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    }
+    let mut xorriso = Command::new("xorriso");
+    xorriso.args(["-volid", "CDROM", "-joliet", "on", "-outdev"]).arg(&iso).arg("-map").arg(&tree).arg("/");
+    let status = xorriso.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(status.expect("cargo xtask packages installs xorriso").success());
+    iso.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_live_iso_is_imported_and_booted_from_its_own_boots_files() {
+    let server = Server::start();
+    server.add("node1", 1);
+    let iso = live_iso(server.folder.path());
+    let refused = server.run(&["image", "import", "rescue", &iso, "--device", "first"]);
+    assert_eq!((refused.code, refused.err.contains("leave --device out")), (2, true), "{}", refused.err);
+    let told = server.ok(&["image", "import", "rescue", &iso, "--takes-inventory"]);
+    assert!(told.contains("any number of times, and keeps its disks"), "{told}");
+    server.ok(&["host", "set", "node1", "-s", "rescue"]);
+    let script = server.get("/bootstrap?serial=SN-1&net0=52:54:00:00:00:01");
+    let files = script.split("root=live:").nth(1).and_then(|rest| rest.split("rescue-1.0.0.iso").next());
+    let files = files.unwrap_or_else(|| panic!("{script}"));
+    let path = files.strip_prefix(&format!("http://{}", server.address)).unwrap();
+    assert!(script.contains(" ip=dhcp ramdisk_size=") && path.starts_with("/b/1-"), "{script}");
+    assert!(server.get(&format!("{path}linux")).ends_with("\r\n\r\nkernel of the ISO"));
+    assert!(server.get(&format!("{path}initrd")).ends_with("\r\n\r\ninitrd of the ISO"));
+    let whole = std::fs::read(&iso).unwrap();
+    let served = server.get_bytes(&format!("{path}rescue-1.0.0.iso"));
+    assert!(served.ends_with(&whole) && served.starts_with(b"HTTP/1.1 200") | served.starts_with(b"HTTP/1.0 200"));
+    // It may boot again, though all of it was delivered.
+    assert!(server.get("/bootstrap?serial=SN-1&net0=52:54:00:00:00:01").contains("root=live:"));
+}
+
+#[test]
+fn a_kernel_and_initrd_are_imported_with_what_they_write() {
+    let server = Server::start();
+    server.add("node1", 1);
+    for (name, bytes) in [("vmlinuz", "kernel"), ("a.img", "one"), ("b.img", "two")] {
+        std::fs::write(server.folder.path().join(name), bytes).unwrap();
+    }
+    let parts = ["image", "import", "tool", "--kernel", "vmlinuz", "--initrd", "a.img", "--initrd", "b.img"];
+    let refused = server.run(&parts);
+    assert_eq!((refused.code, refused.err.contains("--writes wipe")), (2, true), "{}", refused.err);
+    server.ok(&[&parts[..], &["--writes", "wipe", "--device", "/dev/vda", "--append", "quiet"]].concat());
+    let image = server.json(&["image", "show", "tool"]);
+    assert_eq!(
+        (&image["writes"], &image["payload"], &image["device"]),
+        (&"wipe".into(), &"a.img".into(), &"/dev/vda".into())
+    );
+    server.ok(&["deploy", "tool", "node1", "-y"]);
+    let script = server.get("/bootstrap?serial=SN-1&net0=52:54:00:00:00:01");
+    assert!(script.contains("kiwispray.device=/dev/vda") && script.contains(" quiet"), "{script}");
+    let initrd = script.split("initrd --name initrd ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    let path = initrd.strip_prefix(&format!("http://{}", server.address)).unwrap();
+    assert!(server.get(path).ends_with("\r\n\r\none\0two"));
+}
+
+#[test]
+fn stored_images_are_verified_until_a_byte_of_one_changes() {
+    let server = Server::start();
+    let archive = server.folder.path().join("B.install.tar");
+    std::fs::write(&archive, kiwi_archive()).unwrap();
+    server.ok(&["image", "import", "suse", archive.to_str().unwrap(), "--device", "first"]);
+    let told = server.ok(&["image", "verify"]);
+    assert!(told.contains("suse: whole (") && told.contains("no sum was recorded of vmlinuz"), "{told}");
+    let payload = server.folder.path().join("images/suse/B.xz");
+    let mut bytes = std::fs::read(&payload).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&payload, bytes).unwrap();
+    let ran = server.run(&["image", "verify"]);
+    assert_eq!((ran.code, ran.err.contains("1 of 3 images are not whole")), (1, true), "{}", ran.err);
+    assert!(ran.out.contains("suse: not whole: B.xz is not as it was imported"), "{}", ran.out);
+    assert_eq!(server.run(&["image", "verify", "live", "web"]).code, 0);
+    assert_eq!(server.run(&["image", "verify", "none"]).code, 3);
 }

@@ -52,6 +52,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("wit_component", &["plugin_host", "workbench"]),
     ("wit_parser", &["plugin_host", "workbench"]),
     ("clap", &["cli", "config"]),
+    ("csv", &["cli"]),
     // The command line talks to the admin plane; plugins reach what they were granted.
     ("reqwest", &["cli", "plugin_host"]),
     ("anyhow", &["app"]),

@@ -22,6 +22,8 @@ mod dozens;
 mod first_boot;
 mod hostile;
 mod layers;
+mod live;
+mod manual;
 mod migrate;
 mod operators;
 mod people;

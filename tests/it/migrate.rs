@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::support::{Machine, Server, Site, archive, machine};
 
 /// A folder in which the original could run.
-struct Original {
+pub(crate) struct Original {
     dir: TempDir,
 }
 
@@ -52,7 +52,7 @@ impl Original {
     }
 
     /// Hosts in every state, images of both layouts, own templates everywhere.
-    fn full() -> Self {
+    pub(crate) fn full() -> Self {
         let mut quoted = host(3, "image1");
         quoted["hostname"] = json!("node3.example.org");
         quoted["metadata"] = json!({"net.site": "fra1", "motd": "it's \"$(reboot)\" & <more>", "console": "ttyS1,115200",
@@ -96,7 +96,7 @@ impl Original {
         original
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
     }
 

@@ -85,6 +85,7 @@ fn leaving_finished_needs_the_wish_and_a_running_attempt_needs_to_be_given_up() 
         &["deploy", "image2", "1", "--yes"][..],
         &["host", "set", "1", "--state", "new", "--yes"],
         &["host", "retry", "1", "--yes"],
+        &["host", "finish", "1", "--yes"],
         &["host", "forget", "1", "--yes"],
     ] {
         server.cli(command).refused(4, "is being installed right now; give that up with --abort");

@@ -6,7 +6,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{Machine, Server, Site};
+use crate::support::{Boot, Machine, Server, Site};
 
 /// A server with image1, `live`, which writes nothing, and this many new hosts.
 fn hosts(count: u32) -> Server {
@@ -15,6 +15,18 @@ fn hosts(count: u32) -> Server {
         assert_eq!(Machine::new(number).boot(&server).host, Some(u64::from(number)));
     }
     server
+}
+
+/// A machine that asks until it is told to wait for this reason: on a busy server plugins may be too slow at first.
+fn waits(machine: &Machine, server: &Server, reason: &str) -> Boot {
+    for _ in 0..20 {
+        let boot = machine.boot(server);
+        assert_eq!(boot.outcome, "hold", "{}", boot.script);
+        if boot.script.contains(reason) {
+            return boot;
+        }
+    }
+    machine.holds(server, reason)
 }
 
 fn event(server: &Server, id: u64, kind: &str) -> Value {
@@ -38,11 +50,11 @@ fn a_locked_host_takes_no_orders_and_writes_no_disk() {
         &["host", "retry", "2", "--yes"],
         &["host", "forget", "1", "--yes"],
     ] {
-        server.cli(command).refused(4, "evidence; it takes no orders until `kiwispray host unlock");
+        server.cli(command).refused(4, "evidence - it takes no orders until `kiwispray host unlock");
     }
     done.boots_its_disk(&server);
-    ordered.holds(&server, "kiwispray host unlock 2");
-    ordered.holds(&server, ": evidence");
+    waits(&ordered, &server, "kiwispray host unlock 2");
+    waits(&ordered, &server, ": evidence");
     assert_eq!(server.count(2, "boot_offered"), 0);
     let list = server.cli(&["host", "list"]).done();
     for part in ["finished (locked)", "host 2 holds: locked by", "host 1 is locked by", "evidence"] {
@@ -91,8 +103,8 @@ fn nothing_that_writes_boots_while_frozen_not_even_after_a_restart_or_a_restore(
 
     let frozen = |server: &Server| {
         Machine::new(1).boots_its_disk(server);
-        Machine::new(2).holds(server, "kiwispray thaw");
-        Machine::new(2).holds(server, ": hall 2 moves");
+        waits(&Machine::new(2), server, "kiwispray thaw");
+        waits(&Machine::new(2), server, ": hall 2 moves");
     };
     frozen(&server);
     Machine::new(3).boots(&server);
@@ -153,7 +165,7 @@ fn a_hundred_machines_at_once_are_not_installed_again_beyond_the_limit() {
     };
     let first = boots(&server, 7);
     let waiting = (1..=count).find(|number| !first.contains(number)).unwrap();
-    let held = Machine::new(waiting).holds(&server, "limits.reinstalls_per_hour is 7");
+    let held = waits(&Machine::new(waiting), &server, "limits.reinstalls_per_hour is 7");
     assert!(held.script.contains("the next may be at 20"), "{}", held.script);
     // Another attempt is of the same order, also after a crash.
     server.crash_and_restart();
@@ -169,4 +181,121 @@ fn a_hundred_machines_at_once_are_not_installed_again_beyond_the_limit() {
     assert_eq!(changed["settings"][0]["key"], json!("limits.reinstalls_per_hour"));
     assert!(boots(&server, 9).is_superset(&first));
     server.cli(&["fsck"]).done();
+}
+
+#[test]
+fn a_forgotten_machine_that_was_installed_boots_its_disk_and_is_reported() {
+    let mut server = hosts(2);
+    let (machine, never) = (Machine::new(1), Machine::new(2));
+    machine.installed(&server, "image1");
+    server.cli(&["host", "set", "1", "-n", "node1"]).done();
+    let told = server.cli(&["host", "forget", "1-2", "--yes"]).done();
+    assert!(told.out.contains("--state finished (it gets a new number)"), "{}", told.out);
+    let left = server.json(&["host", "list", "--forgotten"]);
+    assert_eq!((left.as_array().unwrap().len(), &left[0]["id"], &left[0]["serial"]), (1, &json!(1), &json!("SN00001")));
+    server.cli(&["fsck"]).done();
+    server.crash_and_restart();
+
+    let back = machine.boots_its_disk(&server);
+    let id = back.host.unwrap();
+    assert_eq!((id, server.states(id).as_str()), (3, "finished"));
+    assert_eq!(server.events(id), ["registered", "returned"]);
+    assert_eq!(event(&server, id, "returned")["data"]["was"], json!([1]));
+    assert!(event(&server, id, "returned")["text"].as_str().unwrap().contains("host 1 (node1)"));
+    assert_eq!(machine.boots_its_disk(&server).host, Some(id));
+    assert_eq!(server.json(&["host", "list", "--forgotten"]), json!([]), "it is a host again");
+    server.cli(&["deploy", "image1", "3", "--yes"]).refused(4, "--reinstall");
+    server.cli(&["deploy", "image1", "3", "--yes", "--reinstall"]).done();
+    machine.boots(&server).install(&server);
+
+    assert_eq!(never.boot(&server).host, Some(4));
+    assert_eq!(server.states(4), "new", "nothing was ever installed on it");
+    server.cli(&["fsck"]).done();
+}
+
+#[test]
+fn a_doubt_between_a_host_and_a_forgotten_one_installs_nothing() {
+    let server = hosts(2);
+    Machine::new(1).installed(&server, "image1");
+    server.cli(&["host", "forget", "1", "--yes"]).done();
+    // Host 2 got the card of the machine that was forgotten.
+    let card = "52:54:00:00:00:01";
+    let mixed = Machine::new(2).but("net1", card);
+    server.deploy("image1", 2);
+    waits(&mixed, &server, "host forget --for-good 1");
+    server.cli(&["host", "finish", "2", "--yes"]).done();
+    mixed.boots_its_disk(&server);
+    server.cli(&["deploy", "image1", "2", "--yes", "--reinstall"]).done();
+    waits(&mixed, &server, "host forget --for-good 1");
+    server.cli(&["host", "forget", "--for-good", "1"]).refused(2, "say --yes");
+    server.cli(&["host", "forget", "--for-good", "1", "--yes"]).done();
+    mixed.boots(&server);
+    server.cli(&["host", "forget", "--for-good", "1", "--yes"]).refused(3, "there is no host 1");
+    server.cli(&["fsck"]).done();
+}
+
+#[test]
+fn a_machine_that_shares_something_with_a_forgotten_one_is_no_new_machine() {
+    let server = hosts(1);
+    Machine::new(1).installed(&server, "image1");
+    server.cli(&["host", "forget", "1", "--yes"]).done();
+    // Its card in another machine; and junk matches nothing.
+    let other = Machine::new(7).but("net0", "52:54:00:00:00:01");
+    let id = other.boots_its_disk(&server).host.unwrap();
+    assert!(event(&server, id, "registered")["text"].as_str().unwrap().contains("may be host 1"));
+    assert_eq!(server.json(&["host", "list", "--forgotten"])[0]["id"], 1, "the machine that is meant may still come");
+    Machine::new(1).boots_its_disk(&server);
+    let junk = |number| Machine::new(number).but("serial", "To be filled by O.E.M.");
+    let junk_id = junk(8).installed(&server, "image1");
+    server.cli(&["host", "forget", &junk_id.to_string(), "--yes"]).done();
+    let junk_id = junk(9).boot(&server).host.unwrap();
+    assert_eq!(server.states(junk_id), "new");
+}
+
+#[test]
+fn a_forgotten_machine_is_added_by_hand_as_finished_only() {
+    let server = hosts(1);
+    Machine::new(1).installed(&server, "image1");
+    server.cli(&["host", "forget", "1", "--yes"]).done();
+    let add = ["host", "add", "--serial", "SN00001", "--yes"];
+    server.cli(&[&add[..], &["--state", "image1"]].concat()).refused(4, "--reinstall");
+    server.cli(&add).done();
+    assert_eq!(server.states(2), "finished");
+    assert_eq!(Machine::new(1).boots_its_disk(&server).host, Some(2));
+    server.cli(&["deploy", "image1", "2", "--yes"]).refused(4, "--reinstall");
+    server.cli(&["deploy", "image1", "2", "--yes", "--reinstall"]).done();
+    Machine::new(1).boots(&server);
+    server.cli(&["fsck"]).done();
+}
+
+#[test]
+fn what_is_forgotten_for_good_is_new_and_a_backup_remembers_what_is_not() {
+    let mut server = hosts(0);
+    Machine::new(1).installed(&server, "image1");
+    Machine::new(2).installed(&server, "image1");
+    server.cli(&["host", "forget", "1", "--yes"]).done();
+    server.cli(&["host", "forget", "2", "--for-good", "--yes"]).done();
+    server.cli(&["backup", "graves"]).done();
+    server.terminate();
+    server.cli(&["restore", "graves", "--data-dir", "data", "--replace-store"]).done();
+    server.restart();
+    server.cli(&["release", "--all", "--yes"]).done();
+    let id = Machine::new(1).boots_its_disk(&server).host.unwrap();
+    assert_eq!(event(&server, id, "returned")["data"]["was"], json!([1]));
+    let id = Machine::new(2).boot(&server).host.unwrap();
+    assert_eq!(server.states(id), "new");
+    server.cli(&["fsck"]).done();
+}
+
+#[test]
+fn a_machine_that_comes_back_gets_no_queue_from_whoever_admits_new_ones() {
+    let config = "discover = true\n[limits]\nnew_hosts_per_minute = 1\n";
+    let server = Site::new().config(config).kiwi("image1").linux("discover", "writes = \"nothing\"\n").serve();
+    let id = Machine::new(1).boot(&server).host.unwrap();
+    assert_eq!(server.states(id), "discover,new");
+    server.cli(&["host", "set", "1", "--state", "finished"]).done();
+    server.cli(&["host", "forget", "1", "--yes"]).done();
+    // Nor does the limit of new machines keep it from its disk.
+    let id = Machine::new(1).boots_its_disk(&server).host.unwrap();
+    assert_eq!(server.states(id), "finished");
 }

@@ -63,6 +63,33 @@ fn a_port_in_use_is_said_with_the_remedy_and_touches_nothing() {
 }
 
 #[test]
+fn a_port_that_another_program_holds_is_said_at_once() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (site, address) = (Site::new(), held.local_addr().unwrap().to_string());
+    let begin = std::time::Instant::now();
+    let run = serve(&site, &["--data-dir", "data", "--init", "--listen", &address]);
+    assert!(refusal(&run, 1).contains(&format!("(process {})", std::process::id())), "{run:?}");
+    assert!(begin.elapsed().as_secs() < 8, "it waited {:?}", begin.elapsed());
+}
+
+#[test]
+fn what_a_service_manager_hands_over_is_one_socket_that_listens() {
+    let site = Site::new();
+    let run = |descriptors: &str, count: &str| {
+        let serve = serve_command(&site);
+        let mut command = std::process::Command::new("sh");
+        let script = format!("exec {descriptors}; LISTEN_FDS={count} LISTEN_PID=$$ exec \"$0\" \"$@\"");
+        command.args(["-c", &script]).arg(serve.get_program()).args(serve.get_args()).current_dir(site.root());
+        Run::of(command)
+    };
+    assert!(refusal(&run("3</dev/null", "2"), 1).contains("hands over 2 sockets"));
+    for descriptors in ["3</dev/null", "3<&-"] {
+        assert!(refusal(&run(descriptors, "1"), 1).contains("something else than a TCP socket"));
+    }
+    assert!(!site.path("data").exists(), "nothing was made");
+}
+
+#[test]
 fn a_data_directory_in_use_is_said_and_its_server_goes_on() {
     let server = Site::new().serve();
     Machine::new(1).boot(&server);

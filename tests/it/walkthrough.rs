@@ -3,8 +3,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use crate::support::shell::newcomer;
 use crate::support::{Run, Site};
 
 const README: &str = include_str!("../../sdk/rust/README.md");
@@ -36,21 +36,8 @@ fn the_readme_leads_a_newcomer_from_nothing_to_an_installed_plugin() {
     let script = lines("sh").join("\n");
     assert!(script.contains("kiwispray plugin new") && script.contains("kiwispray plugin install"), "{script}");
 
-    let binaries = Path::new(env!("CARGO_BIN_EXE_kiwispray")).parent().unwrap().to_owned();
-    let others = std::env::var_os("PATH").unwrap();
-    let path = std::env::join_paths([binaries].into_iter().chain(std::env::split_paths(&others))).unwrap();
-    let mut shell = Command::new("sh");
-    shell.args(["-eux", "-c", &format!("exec 2>&1\n{script}")]).current_dir(empty_folder());
-    // Cargo runs this test with variables that are about the server.
-    for (name, _) in std::env::vars_os() {
-        let name = name.to_string_lossy().into_owned();
-        let is_cargos = name.starts_with("CARGO_") && name != "CARGO_HOME";
-        if is_cargos || name.starts_with("KIWISPRAY_") || name.contains("RUSTFLAGS") {
-            shell.env_remove(name);
-        }
-    }
+    let mut shell = newcomer(&format!("exec 2>&1\nset -x\n{script}"), &empty_folder());
     shell
-        .env("PATH", path)
         .env("KIWISPRAY_SERVER", format!("unix:{}", server.site.path("data/admin.sock").display()))
         .env("CARGO_TARGET_DIR", Path::new(env!("CARGO_TARGET_TMPDIR")).join("walkthrough-target"));
     let run = Run::of(shell).done();

@@ -1,4 +1,4 @@
-//! Runs the benchmarks (`examples/bench`, `examples/plugin_bench`) in release mode, with their files beside what cargo builds.
+//! Runs the benchmarks (`examples/bench`, `examples/plugin_bench`, `examples/import_bench`) in release mode, with their files beside what cargo builds.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -13,6 +13,10 @@ pub(crate) enum Command {
     Boots(Arguments),
     /// What plugins cost, against bare wasmtime.
     Plugins(Arguments),
+    /// How fast an image is imported, against `xz -dc FILE | sha256sum`.
+    Import(Arguments),
+    /// How long `host import` and `host list` of a fleet take, from the command line to the server and back.
+    List(crate::bench_list::Arguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -26,8 +30,10 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     let (example, arguments) = match command {
         Command::Boots(arguments) => ("bench", arguments),
         Command::Plugins(arguments) => ("plugin_bench", arguments),
+        Command::Import(arguments) => ("import_bench", arguments),
+        Command::List(arguments) => return crate::bench_list::run(&build(&["--bin", "kiwispray"])?, arguments),
     };
-    let program = build(example)?;
+    let program = build(&["--example", example])?;
     // Beside the program, which is on a disk; the folder for temporary files often is not.
     let folder = program.with_file_name(format!("{example}-data"));
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -41,10 +47,10 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     Ok(())
 }
 
-/// Builds the benchmark and returns where it is.
-fn build(example: &str) -> Result<PathBuf> {
+/// Builds what is measured and returns where it is.
+fn build(what: &[&str]) -> Result<PathBuf> {
     let mut cargo = Process::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--release", "--package", "kiwispray", "--example", example]);
+    cargo.args(["build", "--release", "--package", "kiwispray"]).args(what);
     cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped()).stderr(Stdio::inherit());
     let output = cargo.output().context("cannot run cargo")?;
     ensure!(output.status.success(), "the benchmark does not build");

@@ -23,8 +23,12 @@ pub(crate) enum Scenario {
     Boot,
     /// A real KIWI image, built if it is not in the cache, deployed on a blank disk (6 to 20 minutes, the build needs root).
     Kiwi,
+    /// What the manual's first chapter shows with machines in QEMU, typed as it stands there (5 minutes).
+    Manual,
     /// Firmware of every kind reaches the boot script through the generated dnsmasq configuration (2 minutes).
     Firmware,
+    /// A machine is discovered, wiped and configured by the images that ship (4 minutes).
+    Walks,
 }
 
 pub(crate) fn run(command: &Command) -> Result<()> {
@@ -40,9 +44,14 @@ pub(crate) fn run_scenario(scenario: Scenario, watch: bool) -> Result<()> {
     let name = match scenario {
         Scenario::Boot => "boot",
         Scenario::Firmware => "firmware",
+        Scenario::Manual => "manual",
         Scenario::Kiwi => {
             packages::ensure_installed(Purpose::Kiwi)?;
             "kiwi"
+        }
+        Scenario::Walks => {
+            packages::ensure_installed(Purpose::Live)?;
+            "walks"
         }
     };
     let mut cargo = Process::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -3,6 +3,7 @@
 use clap::Parser;
 
 mod bench;
+mod bench_list;
 mod deny;
 mod e2e;
 mod packages;
@@ -24,7 +25,7 @@ enum Xtask {
     /// Build the shipped plugins, or check that they are built from what stands beside them.
     #[command(subcommand)]
     Plugins(plugins::Command),
-    /// Make the manual's reference of the plugin contract from the contract.
+    /// Make the manual's references of the plugin contract and of the command line.
     Reference(reference::Command),
     /// Install the Debian packages that tests need, as far as they are missing.
     Packages(packages::Command),

@@ -25,6 +25,8 @@ pub(crate) struct Command {
 pub(crate) enum Purpose {
     /// Unit, integration and PXE boot tests.
     Test,
+    /// Building initrds that wipe and configure, and dirtying disks for them.
+    Live,
     /// Building a KIWI image.
     Kiwi,
     /// A real NetBox to test the plugin `netbox` against.
@@ -35,7 +37,9 @@ impl Purpose {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Purpose::Test => &[
+                "bsdutils",
                 "busybox-static",
+                "cpio",
                 "curl",
                 "dnsmasq-base",
                 "iproute2",
@@ -64,6 +68,7 @@ impl Purpose {
                 "xorriso",
                 "xz-utils",
             ],
+            Purpose::Live => &["busybox-static", "cpio", "gdisk", "lvm2", "mdadm", "util-linux"],
             Purpose::Kiwi => &[
                 "debootstrap",
                 "dosfstools",
@@ -112,7 +117,7 @@ impl Purpose {
     /// Packages that apt must not choose: dracut would replace the machine's own initramfs.
     fn unwanted(self) -> &'static [&'static str] {
         match self {
-            Purpose::Test | Purpose::Netbox => &[],
+            Purpose::Test | Purpose::Live | Purpose::Netbox => &[],
             Purpose::Kiwi => &["dracut-core-"],
         }
     }

@@ -1,8 +1,12 @@
-//! The manual's reference of the plugin contract, made from the contract itself, so that it cannot say anything else.
+//! The chapters of the manual that are made from what they are about, so that they cannot say anything else: the plugin
+//! contract, made here, and the command line, made by a test of the server's (`tests/it/manual/reference.rs`), which has the
+//! program at hand.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+
+use std::process::Command as Process;
 
 use anyhow::{Context as _, ensure};
 use wit_parser::{Docs, Function, Interface, Resolve, Type, TypeDef, TypeDefKind};
@@ -10,10 +14,10 @@ use wit_parser::{Docs, Function, Interface, Resolve, Type, TypeDef, TypeDefKind}
 const CONTRACT: &str = "sdk/wit/0.1.0/plugin.wit";
 const CHAPTER: &str = "docs/src/plugins/contract.md";
 
-/// Make the manual's reference of the plugin contract.
+/// Make the manual's references of the plugin contract and of the command line.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Command {
-    /// Only see whether it is up to date.
+    /// Only see whether that of the contract is up to date; the other one has a test of its own.
     #[arg(long)]
     check: bool,
 }
@@ -27,7 +31,20 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         ensure!(found == chapter, "{CHAPTER} is not what the contract says: run `cargo xtask reference`");
         return Ok(());
     }
-    fs::write(&path, chapter).with_context(|| CHAPTER)
+    fs::write(&path, chapter).with_context(|| CHAPTER)?;
+    let mut cargo = Process::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([
+        "test",
+        "--quiet",
+        "--package",
+        "kiwispray",
+        "--test",
+        "it",
+        "the_manual_has_the_command_line_as_it_is",
+    ]);
+    let status = cargo.env("WRITE_REFERENCE", "1").status().context("cannot run cargo")?;
+    ensure!(status.success(), "the chapter on the command line was not made");
+    Ok(())
 }
 
 fn chapter(contract: &str) -> anyhow::Result<String> {

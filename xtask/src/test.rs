@@ -14,8 +14,8 @@ use crate::plugins;
 /// Everything that must hold before a change lands.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Command {
-    /// Also what takes too long for every change: the licences of all dependencies; a real KIWI image, built and installed; a
-    /// real NetBox.
+    /// Also what takes too long for every change: the licences of all dependencies; machines that are discovered, wiped and
+    /// configured; a real KIWI image, built and installed; a real NetBox.
     #[arg(long)]
     long: bool,
     /// Leave out the machines that boot: for the minutes between two edits, never before a change lands.
@@ -57,6 +57,8 @@ const LONG: &[Step] = &[
         name: "JavaScript and Python plugins",
         run: || cargo(&["test", "--test", "langs", "--", "--test-threads", "1"]),
     },
+    Step { name: "discover, wipe, configure", run: || one(e2e::run_scenario(Scenario::Walks, false)) },
+    Step { name: "the manual deploys", run: || one(e2e::run_scenario(Scenario::Manual, false)) },
     Step { name: "KIWI installs", run: || one(e2e::run_scenario(Scenario::Kiwi, false)) },
     Step { name: "NetBox syncs", run: netbox },
 ];

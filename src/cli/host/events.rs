@@ -8,7 +8,7 @@ use super::super::Context;
 use super::super::client::{Client, Selection, with_query};
 use super::super::error::Result;
 use super::super::screen::{Format, Screen};
-use super::super::stream::{News, follow};
+use super::super::stream::{News, follow, unreadable};
 use super::super::table::event;
 use super::one;
 use crate::wire::{EventView, Page};
@@ -47,6 +47,10 @@ impl Events {
             // It came in the timeline already.
             News::Event(event) if event.seq <= last_seq.get() => Ok(()),
             News::Event(event) => show(screen, &event, false),
+            News::Unreadable(lost) => {
+                screen.remark(&unreadable(&lost));
+                Ok(())
+            }
             News::Gap => {
                 screen.remark(MISSED);
                 Ok(())
@@ -66,6 +70,10 @@ async fn follow_all(client: &Client, screen: &Screen) -> Result {
         async || Ok(()),
         |news| match news {
             News::Event(event) => show(screen, &event, true),
+            News::Unreadable(lost) => {
+                screen.remark(&unreadable(&lost));
+                Ok(())
+            }
             News::Gap => {
                 screen.remark(MISSED);
                 Ok(())

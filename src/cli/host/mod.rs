@@ -1,8 +1,11 @@
 //! `kiwispray host …`
 
 mod add;
+mod conflicts;
 mod events;
 mod export;
+mod forget;
+mod identity;
 mod import;
 mod judge;
 mod rehearse;
@@ -40,8 +43,14 @@ pub(crate) enum HostCommand {
     Lock(Lock),
     /// Take the lock off hosts
     Unlock(Unlock),
-    /// Forget hosts: if they boot again, they are new
-    Forget(Forget),
+    /// Forget hosts: if they boot again, they are new, or boot their own disk if they were installed
+    Forget(forget::Forget),
+    /// Change what recognises a host
+    Identity(identity::Identity),
+    /// Say that a machine takes the place of a host: its mainboard was swapped, say
+    Adopt(identity::Adopt),
+    /// List machines that ask and are not recognised clearly, since the server started
+    Conflicts(conflicts::Conflicts),
     /// Make hosts known, or change them, as a list says
     Import(import::Import),
     /// Write hosts as a list that `host import` reads
@@ -63,6 +72,9 @@ pub(crate) struct Finish {
     targets: Targets,
     #[command(flatten)]
     consent: Consent,
+    /// Give up transfers that are running
+    #[arg(long)]
+    abort: bool,
     /// Refuse unless the host has this serial number
     #[arg(long, value_name = "SERIAL")]
     expect_serial: Option<String>,
@@ -111,21 +123,6 @@ pub(crate) struct Unlock {
     expect_serial: Option<String>,
 }
 
-/// Forgets hosts.
-#[derive(Debug, Args)]
-pub(crate) struct Forget {
-    #[command(flatten)]
-    targets: Targets,
-    #[command(flatten)]
-    consent: Consent,
-    /// Give up attempts that are running
-    #[arg(long)]
-    abort: bool,
-    /// Refuse unless the host has this serial number
-    #[arg(long, value_name = "SERIAL")]
-    expect_serial: Option<String>,
-}
-
 impl HostCommand {
     pub(crate) async fn run(self, context: &Context) -> Result {
         match self {
@@ -134,8 +131,8 @@ impl HostCommand {
             Self::Add(add) => add.run(context).await,
             Self::Set(set) => set.run(context).await,
             Self::Deploy(deploy) => deploy.run(context).await,
-            Self::Finish(Finish { targets, consent, expect_serial }) => {
-                let act = Act::Finish(ActOnHost { expect_serial, ..ActOnHost::default() });
+            Self::Finish(Finish { targets, consent, abort, expect_serial }) => {
+                let act = Act::Finish(ActOnHost { abort, expect_serial, ..ActOnHost::default() });
                 act_on(context, &targets, &act, consent, Question::Erasing).await
             }
             Self::Retry(Retry { targets, consent, abort, expect_serial }) => {
@@ -150,10 +147,10 @@ impl HostCommand {
                 let act = Act::Unlock(ActOnHost { expect_serial, ..ActOnHost::default() });
                 act_on(context, &targets, &act, consent, Question::Erasing).await
             }
-            Self::Forget(Forget { targets, consent, abort, expect_serial }) => {
-                let act = Act::Forget(ActOnHost { abort, expect_serial, ..ActOnHost::default() });
-                act_on(context, &targets, &act, consent, Question::Always(FORGETTING)).await
-            }
+            Self::Forget(forget) => forget.run(context).await,
+            Self::Identity(identity) => identity.run(context).await,
+            Self::Adopt(adopt) => adopt.run(context).await,
+            Self::Conflicts(conflicts) => conflicts.run(context).await,
             Self::Import(import) => import.run(context).await,
             Self::Export(export) => export.run(context).await,
             Self::Plan(plan) => plan.run(context).await,
@@ -163,8 +160,6 @@ impl HostCommand {
         }
     }
 }
-
-const FORGETTING: &str = "These hosts and their timelines will be gone. If such a machine boots again, it is new:";
 
 /// The one host that is meant.
 async fn one(client: &Client, host: &str) -> Result<HostView> {

@@ -11,6 +11,7 @@ use super::super::freeze::banner;
 use super::super::screen::{Format, Look};
 use super::super::table::{facts, hosts, state};
 use super::super::words::{ago, harmless, last_seen, since, size};
+use super::forget;
 use crate::wire::HostView;
 
 /// Lists hosts.
@@ -22,6 +23,9 @@ pub(crate) struct List {
     /// Only those of which this is true, such as metadata.site=fra1, state=new, hold=yes, running=yes
     #[arg(long = "where", value_name = "FIELD=VALUE")]
     conditions: Vec<String>,
+    /// Hosts that were forgotten and may be installed: if one comes back, it boots its own disk
+    #[arg(long, conflicts_with_all = ["hosts", "conditions"])]
+    forgotten: bool,
 }
 
 /// Shows all that is known of hosts.
@@ -33,6 +37,9 @@ pub(crate) struct Show {
 
 impl List {
     pub(crate) async fn run(self, context: &Context) -> Result {
+        if self.forgotten {
+            return forget::list(context).await;
+        }
         let screen = &context.screen;
         let selection = Selection { hosts: self.hosts, conditions: self.conditions };
         let client = context.client()?;

@@ -10,7 +10,7 @@ use super::super::Context;
 use super::super::client::{Client, Selection};
 use super::super::error::{CliError, Exit, Result};
 use super::super::screen::{Format, Screen};
-use super::super::stream::{News, follow};
+use super::super::stream::{News, follow, unreadable};
 use super::super::table::{event, hosts};
 use super::super::words::{harmless, label};
 use super::events::show;
@@ -42,6 +42,10 @@ impl Watch {
                 async || Ok(()),
                 |news| match news {
                     News::Event(event) => show(screen, &event, true),
+                    News::Unreadable(lost) => {
+                        screen.remark(&unreadable(&lost));
+                        Ok(())
+                    }
                     News::Gap => Ok(()),
                 },
             )
@@ -71,6 +75,7 @@ impl Bars {
     fn take(&self, screen: &Screen, news: &News) -> Result {
         let line = match news {
             News::Event(view) => event(view, true, screen.look()),
+            News::Unreadable(lost) => unreadable(lost),
             News::Gap => "(some events were missed)".to_owned(),
         };
         Ok(self.all.println(line)?)

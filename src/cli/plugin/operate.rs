@@ -72,7 +72,7 @@ impl Approve {
         let name = harmless(&plugin.name);
         let how_many = match (&self.orders, &plugin.stopped) {
             (Some(orders), _) => format!("{orders} orders"),
-            (None, Some(_)) => "the orders that it stopped at".to_owned(),
+            (None, Some(_)) => "the orders that it stopped at, or those of its grant".to_owned(),
             (None, None) => {
                 let text = format!("{name} was not stopped: say how many orders it may give, with --orders");
                 return Err(CliError { exit: super::super::error::Exit::Conflict, text });
@@ -85,6 +85,7 @@ impl Approve {
         let approved: Approved = client.post(&path, &ApproveOrders { orders: self.orders }).await?;
         match screen.format {
             Format::Json => screen.json(&approved),
+            Format::Text if approved.orders == 0 => screen.line(&format!("{name}: it may order what its grant allows")),
             Format::Text => screen.line(&format!("{name}: its next run may give {} orders", approved.orders)),
         }
     }

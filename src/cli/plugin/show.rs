@@ -3,7 +3,7 @@
 use super::super::Context;
 use super::super::error::Result;
 use super::super::screen::{Format, Look, Paint};
-use super::super::table::{cell, facts, optional, rendered, table};
+use super::super::table::{cell, facts, optional, table};
 use super::super::words::{ago, harmless};
 use crate::wire::{PluginDetail, ReachView};
 
@@ -45,7 +45,7 @@ fn plugins(all: &[PluginDetail], look: Look) -> String {
         ]);
     }
     let troubles = all.iter().flat_map(troubles).map(|trouble| Paint::Bad.on(&trouble, look.color));
-    [rendered(&mut rows, look)].into_iter().chain(troubles).collect::<Vec<_>>().join("\n")
+    [rows.rendered()].into_iter().chain(troubles).collect::<Vec<_>>().join("\n")
 }
 
 /// What is wrong with a plugin, one sentence each.

@@ -12,10 +12,13 @@ pub(super) fn value(cell: &str) -> Result<Value, String> {
             format!("this begins like JSON, but is none: {error}")
         });
     }
-    match serde_json::from_str::<Value>(cell) {
-        Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_))) if value.to_string() == cell => Ok(value),
-        Ok(_) | Err(_) => Ok(Value::String(cell.to_owned())),
+    if let Ok(value @ (Value::Null | Value::Bool(_) | Value::Number(_))) = serde_json::from_str(cell) {
+        let written = value.to_string();
+        if written == cell {
+            return Ok(value);
+        }
     }
+    Ok(Value::String(cell.to_owned()))
 }
 
 /// The text that a cell says.

@@ -15,10 +15,10 @@ proptest! {
             world.happen(step);
         }
         world.restore(backup);
-        let boots = world.given.len();
+        let boots = world.boots;
         for step in &after {
             world.happen(step);
-            prop_assert_eq!(world.given.len(), boots, "nothing is booted");
+            prop_assert_eq!(world.boots, boots, "nothing is booted");
         }
         prop_assert!(world.host.quarantined);
     }

@@ -23,7 +23,7 @@ fn a_locked_host_takes_no_orders_from_anybody() {
     for refused in [set.to_string(), plugin.to_string(), retry.to_string(), forget.to_string()] {
         assert_eq!(
             refused,
-            "host 1 is locked by root since 1970-01-01 00:00:00 UTC: evidence; it takes no orders until \
+            "host 1 is locked by root since 1970-01-01 00:00:00 UTC: evidence - it takes no orders until \
              `kiwispray host unlock 1`"
         );
     }
@@ -54,7 +54,7 @@ fn a_lock_and_a_freeze_keep_what_writes_from_booting_and_nothing_else() {
     let reason = writing(&world).unwrap_err();
     assert_eq!(
         reason.to_string(),
-        "frozen by root since 1970-01-01 00:00:00 UTC: fire; no image that writes is booted until: kiwispray thaw"
+        "frozen by root since 1970-01-01 00:00:00 UTC: fire - no image that writes is booted until: kiwispray thaw"
     );
     world.finish(&given);
     world.happen(&Step_::OperatorFinish);

@@ -15,6 +15,8 @@ pub(super) struct World {
     pub(super) host: Host,
     pub(super) now: Timestamp,
     pub(super) given: Vec<Given>,
+    /// How many boots were handed out, ever.
+    pub(super) boots: usize,
     /// Steps whose payload was delivered whole by an order.
     pub(super) delivered: Vec<Step>,
     /// Steps that were finished.
@@ -38,7 +40,7 @@ pub(super) struct World {
 impl World {
     pub(super) fn new() -> Self {
         let registration = Registration {
-            identity: Identity::default(),
+            identity: Identity { macs: [MacAddr::new([0x52, 0x54, 0, 0, 0, 1])].into(), ..Identity::default() },
             hardware: Hardware::default(),
             hostname: None,
             states: States::new_host(),
@@ -51,6 +53,7 @@ impl World {
             host,
             now,
             given: Vec::new(),
+            boots: 0,
             delivered: Vec::new(),
             done: Vec::new(),
             begun: Vec::new(),
@@ -65,7 +68,7 @@ impl World {
 
     /// Commits a change, and checks what holds for every one of them.
     pub(super) fn commit(&mut self, change: Change) {
-        let Change { host, events, order, clearance } = change;
+        let Change { host, events, order, clearance, tombstone: _ } = change;
         if let Clearance::Reinstalling(counted) = clearance {
             self.fleet.reinstalls = counted;
         }
@@ -136,7 +139,7 @@ impl World {
                     let begun = self.begun.iter().filter(|begun| **begun == step).count();
                     assert!(begun < MOST_ATTEMPTS as usize, "an order has a limit of attempts");
                 }
-                let bootid = BootId::new(self.host.id, (self.given.len() as u128).to_be_bytes());
+                let bootid = BootId::new(self.host.id, (self.boots as u128).to_be_bytes());
                 let image = (!template).then(|| state.clone());
                 let offered = offer(&self.host, Offer { bootid, from, image, writes, detour }, &self.fleet, self.now);
                 let change = match offered {
@@ -159,6 +162,7 @@ impl World {
                     self.installed |= writes == Writes::Disk;
                 }
                 self.commit(change);
+                self.boots += 1;
                 self.given.push(Given { bootid, step, writes, detour });
             }
         }
@@ -332,6 +336,49 @@ impl World {
         self.commit(quarantine(&self.host, unknown, "a backup of yesterday", self.now));
     }
 
+    /// The host is forgotten, its machine is not.
+    fn forget_and_return(&mut self) {
+        if check_unlocked(&self.host).is_err() {
+            return;
+        }
+        let forgotten = forget(&self.host, Actor::Operator("root".to_owned()), self.now);
+        assert_eq!(forgotten.events.len(), 1);
+        let registration = Registration {
+            identity: self.host.identity.clone(),
+            hardware: Hardware::default(),
+            hostname: None,
+            // As a plugin would have it that may give queues to new machines.
+            states: "image1".parse().unwrap(),
+            metadata: Metadata::default(),
+            why: String::new(),
+        };
+        let (id, quarantined) = (HostId::new(self.host.id.get() + 1), self.host.quarantined);
+        self.host = match forgotten.tombstone {
+            Some(tombstone) => {
+                let back = take_back(id, registration, &[&tombstone], true, Actor::Machine, self.now);
+                assert!(back.host.states.is_finished() && back.host.installed, "it boots its own disk");
+                let names_it =
+                    |event: &Event| matches!(&event.kind, EventKind::Returned { was, .. } if *was == [self.host.id]);
+                assert!(back.events.iter().any(names_it), "and that is reported");
+                self.installed = true;
+                back.host
+            }
+            None => {
+                assert!(!self.installed, "what is installed is never new again");
+                register(id, Registration { states: States::new_host(), ..registration }, Actor::Machine, self.now).host
+            }
+        };
+        // The store sees to that for all that become known after a restore.
+        self.host.quarantined = quarantined;
+        // Calls of its boots are those of a host that nobody knows.
+        self.given.clear();
+        self.delivered.clear();
+        self.done.clear();
+        self.begun.clear();
+        self.spent.clear();
+        self.again = false;
+    }
+
     pub(super) fn happen(&mut self, step: &Step_) {
         self.now += 1.second();
         let pick = |which: usize, given: &[Given]| given.iter().rev().nth(which % given.len().max(1)).cloned();
@@ -375,7 +422,7 @@ impl World {
             }
             Step_::Freeze => self.fleet.frozen = Some(Safeguard::new(Actor::Server, "", self.now)),
             Step_::Thaw => self.fleet.frozen = None,
-            Step_::ForgetAndReturn => {}
+            Step_::ForgetAndReturn => self.forget_and_return(),
             Step_::CrashBeforeCommit { which } => {
                 // Computed, not durable, not answered: as if it had never been.
                 let before = self.host.clone();

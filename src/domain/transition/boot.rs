@@ -113,14 +113,14 @@ impl fmt::Display for HoldReason {
             Self::InUse(address) => write!(f, "this host is being installed from {address}"),
             Self::ClockBehind => f.write_str("the server's clock is behind its own records: set it"),
             Self::Locked(id, lock) => {
-                write!(f, "locked {lock}; this would write its disk: kiwispray host unlock {id}")
+                write!(f, "locked {lock} - this would write its disk: kiwispray host unlock {id}")
             }
-            Self::Frozen(freeze) => write!(f, "frozen {freeze}; no image that writes is booted until: kiwispray thaw"),
+            Self::Frozen(freeze) => write!(f, "frozen {freeze} - no image that writes is booted until: kiwispray thaw"),
             Self::TooManyReinstalls(most, next) => {
                 write!(f, "limits.reinstalls_per_hour is {most}, and so many hosts were installed again")?;
                 match next {
-                    Some(next) => write!(f, "; the next may be at {}, or raise the limit", moment(*next))?,
-                    None => f.write_str("; raise the limit")?,
+                    Some(next) => write!(f, ", the next may be at {}, or raise the limit", moment(*next))?,
+                    None => f.write_str(", raise the limit")?,
                 }
                 f.write_str(" and say: kiwispray config reload")
             }

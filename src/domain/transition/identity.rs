@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{Change, Draft};
-use crate::domain::{Actor, DmiUuid, EventKind, Host, Identity, MacAddr, Serial};
+use super::{Change, Draft, check_unlocked};
+use crate::domain::{Actor, DmiUuid, EventKind, Host, Identity, LockedHost, MacAddr, Serial};
 
 /// Changes by hand to what recognises a host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +54,9 @@ pub enum AdoptRefused {
     /// What was installed on the new machine would be forgotten.
     #[error("{0} has been installed itself: `host forget` it first if its disk is worth nothing")]
     Installed(String),
+    /// Somebody locked one of them.
+    #[error(transparent)]
+    Locked(#[from] LockedHost),
     /// It came from a backup and nobody said yet that it is right.
     #[error("{0} came from a backup and is quarantined: `kiwispray release` it first")]
     Quarantined(String),
@@ -109,6 +112,7 @@ pub fn adopt(
         if host.is_attempt_open() {
             return Err(AdoptRefused::AttemptRunning(host.label()));
         }
+        check_unlocked(host)?;
         if host.quarantined {
             return Err(AdoptRefused::Quarantined(host.label()));
         }

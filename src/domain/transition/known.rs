@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Change, Draft};
 use crate::domain::{
-    Actor, EventKind, Facts, Hardware, Host, HostId, Hostname, Identity, MacAddr, Metadata, States, Step,
+    Actor, EventKind, Facts, Hardware, Host, HostId, Hostname, Identity, MacAddr, Metadata, States, Step, Tombstone,
 };
 
 /// A machine about to become known.
@@ -58,6 +58,26 @@ pub fn take_over(id: HostId, registration: Registration, seen: bool, actor: Acto
     let mut change = register(id, registration, actor, now);
     change.host.seen = seen;
     change
+}
+
+/// A machine whose host was forgotten, or may be one of these, becomes known again: as finished, whatever it was registered
+/// with, and as one that may be installed.
+pub fn take_back(
+    id: HostId,
+    registration: Registration,
+    was: &[&Tombstone],
+    seen: bool,
+    actor: Actor,
+    now: Timestamp,
+) -> Change {
+    let registration = Registration { states: States::finished(), ..registration };
+    let registered = take_over(id, registration, seen, actor.clone(), now);
+    let mut draft = Draft::of(&registered.host, actor, now);
+    draft.host.installed = true;
+    let why = was.iter().map(|tombstone| tombstone.described()).collect::<Vec<_>>().join("; ");
+    draft.event(EventKind::Returned { was: was.iter().map(|tombstone| tombstone.id).collect(), why });
+    let back = draft.done();
+    Change { events: [registered.events, back.events].concat(), ..back }
 }
 
 /// What a strongly recognised machine showed that was unknown or has changed; none when that is nothing.

@@ -7,7 +7,8 @@
 //! - nothing but [`set_states`] with the owner's explicit wish, and [`order`] with the grant for it and a name that was never
 //!   used, leads out of `finished`;
 //! - a host that came from a backup boots nothing but its own disk and takes no orders, until [`release`];
-//! - a host that is locked takes no orders, until [`unlock`].
+//! - a host that is locked takes no orders, until [`unlock`];
+//! - a machine whose host was forgotten after it was installed comes back as a finished host, by [`take_back`].
 
 mod boot;
 mod clearance;
@@ -20,7 +21,7 @@ mod report;
 
 use jiff::Timestamp;
 
-use super::{Actor, Event, EventKind, Host, OrderName, PastBoot, PastOutcome, States};
+use super::{Actor, Event, EventKind, Host, OrderName, PastBoot, PastOutcome, States, Tombstone};
 
 pub use boot::{
     Activity, Ask, FetchRefused, HoldReason, NextBoot, Offer, deliver, next_boot, note_hold, offer, start_attempt,
@@ -28,7 +29,7 @@ pub use boot::{
 pub use clearance::{Clearance, check_unlocked, clear, lock, unlock};
 pub use edit::{Edit, EditRefused, Inventory, InventoryRefused, MetadataEdit, edit, take_inventory};
 pub use identity::{AdoptRefused, IdentityEdit, IdentityRefused, adopt};
-pub use known::{Registration, learn, register, take_over};
+pub use known::{Registration, learn, register, take_back, take_over};
 pub use order::{Order, OrderRefused, RetryRefused, SetRefused, order, retry, set_states, spend};
 pub use quarantine::{quarantine, release};
 pub use report::{FailRefused, FinishRefused, advance, fail, finish, finish_by_operator, finish_held};
@@ -44,6 +45,8 @@ pub struct Change {
     pub order: Option<OrderName>,
     /// What must be so of all hosts when it is committed.
     pub clearance: Clearance,
+    /// What is left of a host that is forgotten by it.
+    pub tombstone: Option<Tombstone>,
 }
 
 /// A change in the making.
@@ -102,15 +105,21 @@ impl Draft {
             Actor::Operator(_) => self.now,
             Actor::Machine | Actor::Plugin(_) | Actor::Server => self.now.max(self.host.changed_at),
         };
-        Change { host: self.host, events: self.events, order: self.order, clearance: self.clearance }
+        Change { host: self.host, events: self.events, order: self.order, clearance: self.clearance, tombstone: None }
     }
 }
 
-/// The last event of a host that is taken out of the store.
+/// The last event of a host that is taken out of the store. If it may be installed, a tombstone is left, which keeps its machine
+/// from being taken for one that never was.
 pub fn forget(host: &Host, actor: Actor, now: Timestamp) -> Change {
-    let mut draft = Draft::of(host, actor, now);
-    draft.event(EventKind::Forgotten {});
-    draft.done()
+    let tombstone = Tombstone::of(host, now);
+    let change = note(host, EventKind::Forgotten { tombstone: tombstone.is_some() }, actor, now);
+    Change { tombstone, ..change }
+}
+
+/// The same without a tombstone: its machine, or what is left of it, is part of another host, or will be new.
+pub fn forget_for_good(host: &Host, actor: Actor, now: Timestamp) -> Change {
+    note(host, EventKind::Forgotten { tombstone: false }, actor, now)
 }
 
 /// Puts an event on the timeline that changes nothing else.

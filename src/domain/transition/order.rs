@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Change, Draft, check_unlocked};
 use crate::domain::{
-    Actor, EventKind, Host, HostId, LockedHost, OrderName, PastOutcome, PluginName, Stage, StateName, States,
+    Actor, EventKind, Host, HostId, LockedHost, OrderName, PastOutcome, PluginName, StateName, States,
 };
 
 /// Why the queue was not changed. The text names the remedy.
@@ -160,8 +160,7 @@ pub fn retry(host: &Host, abort: bool, actor: Actor, now: Timestamp) -> Result<C
         return Err(RetryRefused::Quarantined(host.label(), host.id));
     }
     // A delivered payload waits for a report that may never come: trying again is the way out, not an accident.
-    let is_transferring = host.current_boot().is_some_and(|boot| boot.stage == Stage::Started && !boot.held);
-    if is_transferring && !abort {
+    if host.is_transferring() && !abort {
         return Err(RetryRefused::AttemptRunning(host.label()));
     }
     let mut draft = Draft::of(host, actor, now);

@@ -25,6 +25,7 @@ pub(super) async fn check(State(admin): Shared) -> Result<Json<CheckView>, Refus
     Ok(Json(CheckView {
         hosts: check.hosts,
         forgotten: check.forgotten,
+        tombstones: check.tombstones,
         events: check.events,
         indexed: check.indexed,
         plugin_values: check.plugin_values,

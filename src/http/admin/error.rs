@@ -112,6 +112,7 @@ fn hosts(error: &HostsError) -> (StatusCode, &'static str) {
         HostsError::NothingToBoot { .. } => (StatusCode::NOT_FOUND, "image_not_found"),
         HostsError::NotOffered(error) => not_offered(error),
         HostsError::NameTaken { .. } => (StatusCode::CONFLICT, "name_taken"),
+        HostsError::MayBeInstalled(_) => (StatusCode::CONFLICT, "reinstall_needed"),
         HostsError::KnownAs(_) => (StatusCode::CONFLICT, "host_known"),
         HostsError::NoIdentity => (StatusCode::BAD_REQUEST, "no_identity"),
         HostsError::TooManyMacs => (StatusCode::BAD_REQUEST, "too_many_macs"),
@@ -172,6 +173,7 @@ fn not_offered(error: &NotOffered) -> (StatusCode, &'static str) {
         | NotOffered::BadManifest { .. }
         | NotOffered::NotText(_)
         | NotOffered::NoDevice(_)
+        | NotOffered::NotBuilt(_)
         | NotOffered::MissingFile { .. }
         | NotOffered::WrongSize { .. }
         | NotOffered::EmptyPayload { .. }

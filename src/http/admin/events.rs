@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt, stream};
 use crate::domain::{Event, HostId};
 use crate::service::{HostsError, Selection};
 use crate::store::{EventStream, Position, StreamError};
-use crate::wire::{EventView, Page};
+use crate::wire::{EventView, Page, UnreadableEvent};
 
 use super::error::Refusal;
 use super::parse::{bad, list_query};
@@ -47,7 +47,8 @@ pub(super) async fn timeline(
 }
 
 /// Events of hosts as they happen. Each has its position as `id`; `Last-Event-ID` goes on behind it. When events may be
-/// missing, `gap` says so, and the stream goes on with what happens from then on.
+/// missing, `gap` says so, and the stream goes on with what happens from then on; `unreadable` stands for an event that is
+/// damaged, and the stream goes on behind it.
 pub(super) async fn stream(
     State(admin): Shared,
     RawQuery(query): RawQuery,
@@ -100,9 +101,13 @@ impl Follower {
                     return Some((Ok(Message::default().event("gap").data("{}")), self));
                 }
                 Err(StreamError::Stopped) => return None,
-                Err(StreamError::Record(error)) => {
-                    tracing::error!(%error, "an event stream ended");
-                    return None;
+                Err(StreamError::Record(lost)) => {
+                    tracing::error!(host = %lost.host, seq = lost.seq, error = %lost, "an event cannot be read");
+                    if self.ids.as_ref().is_none_or(|ids| ids.contains(&lost.host)) {
+                        let lost = UnreadableEvent { host: lost.host.get(), seq: lost.seq, why: lost.to_string() };
+                        let data = serde_json::to_string(&lost).unwrap_or_default();
+                        return Some((Ok(Message::default().event("unreadable").data(data)), self));
+                    }
                 }
             }
         }

@@ -3,13 +3,13 @@
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::domain::{Actor, Edit, HostId, Hostname, Identity, IdentityEdit, MacAddr, Registration, Serial, States};
 use crate::hooks::Run;
 use crate::service::{Act, Terms};
-use crate::wire::{ActOnHost, AddHost, Changed, EditHost, HostView, LockHost, Page};
+use crate::wire::{ActOnHost, AddHost, AdoptMachine, Changed, EditHost, LockHost, NEXT_CURSOR, Page};
 
 use super::error::Refusal;
 use super::parse::{bad, document, if_match, list_query, merge, metadata, states};
@@ -20,12 +20,17 @@ const PAGE: u16 = 500;
 
 type Answer<T> = Result<T, Refusal>;
 
-pub(super) async fn list(State(admin): Shared, RawQuery(query): RawQuery) -> Answer<Json<Page<HostView>>> {
+pub(super) async fn list(State(admin): Shared, RawQuery(query): RawQuery) -> Answer<Response> {
     let query = list_query(query.as_deref())?;
     let limit = usize::from(query.limit.unwrap_or(PAGE).clamp(1, PAGE));
     let (hosts, next) = admin.service.find(&query.selection, query.cursor.map(HostId::new), limit).await?;
     let items = hosts.iter().map(|host| view::host(&admin.service, host)).collect();
-    Ok(Json(Page { items, next: next.map(|id| id.to_string()) }))
+    let next = next.map(|id| id.to_string());
+    let ahead = next.as_ref().and_then(|next| HeaderValue::try_from(next).ok());
+    let mut response = Json(Page { items, next }).into_response();
+    // Whoever reads all pages asks for the next one while it still reads this one.
+    response.headers_mut().extend(ahead.map(|next| (HeaderName::from_static(NEXT_CURSOR), next)));
+    Ok(response)
 }
 
 pub(super) async fn show(State(admin): Shared, Path(host): Path<String>) -> Answer<Response> {
@@ -79,7 +84,7 @@ pub(super) async fn finish(
 ) -> Answer<Json<Changed>> {
     let wanted: ActOnHost = document(&body)?;
     let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
-    act_on(&admin, &host, &Act::Finish, &terms).await
+    act_on(&admin, &host, &Act::Finish { abort: wanted.abort }, &terms).await
 }
 
 pub(super) async fn retry(
@@ -139,7 +144,21 @@ pub(super) async fn forget(
 ) -> Answer<Json<Changed>> {
     let wanted: ActOnHost = document(&body)?;
     let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
-    act_on(&admin, &host, &Act::Forget { abort: wanted.abort }, &terms).await
+    act_on(&admin, &host, &Act::Forget { abort: wanted.abort, for_good: wanted.for_good }, &terms).await
+}
+
+pub(super) async fn adopt(
+    State(admin): Shared,
+    Path(host): Path<String>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer<Json<Changed>> {
+    let wanted: AdoptMachine = document(&body)?;
+    let terms = terms(&peer, &headers, wanted.expect_serial.as_deref(), wanted.dry_run)?;
+    let host = admin.service.find_one(&host).await?;
+    let acted = admin.service.adopt(&wanted.machine, host.id, &terms).await?;
+    Ok(Json(view::changed(&admin.service, &acted)))
 }
 
 async fn act_on(admin: &Admin, host: &str, act: &Act, terms: &Terms) -> Answer<Json<Changed>> {

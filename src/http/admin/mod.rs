@@ -5,8 +5,10 @@
 
 mod backup;
 mod configuration;
+mod conflicts;
 mod error;
 mod events;
+mod forgotten;
 mod freeze;
 mod handover;
 mod hosts;
@@ -29,7 +31,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -101,13 +103,17 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/hosts/{host}/finish", post(hosts::finish))
         .route("/hosts/{host}/retry", post(hosts::retry))
         .route("/hosts/{host}/release", post(hosts::release))
+        .route("/hosts/{host}/adopt", post(hosts::adopt))
         .route("/hosts/{host}/lock", post(hosts::lock).delete(hosts::unlock))
+        .route("/forgotten", get(forgotten::list))
+        .route("/forgotten/{id}", delete(forgotten::forget))
         .route("/freeze", get(freeze::show).put(freeze::freeze).delete(freeze::thaw))
         .route("/hosts/{host}/events", get(events::timeline))
         .route("/hosts/{host}/explain", get(status::explain))
         .route("/hosts/{host}/plan", get(status::plan))
         .route("/import/hosts", post(import::run).layer(DefaultBodyLimit::max(MOST_LIST_BYTES)))
         .route("/migration/hosts", post(migration::take))
+        .route("/conflicts", get(conflicts::list))
         .route("/images", get(images::list))
         .route("/images/{name}", get(images::show).put(images::import).delete(images::remove))
         .route("/images/{name}/verify", get(verification::verify))

@@ -99,6 +99,8 @@ mod tests {
         }
         assert!(query::<ImportQuery>(Some("device=first&replace=true")).unwrap().replace);
         assert!(query::<ImportQuery>(Some("divice=first")).is_err());
+        assert_eq!(query::<ImportQuery>(Some("kernel_bytes=7")).unwrap().kernel_bytes, Some(7));
+        assert!(query::<ImportQuery>(Some("kernel_bytes=x")).is_err());
         assert!(document::<EditHost>(b"{\"state\":\"x\"}").is_err());
         assert!(document::<EditHost>(b"").is_ok());
     }

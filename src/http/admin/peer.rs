@@ -18,9 +18,9 @@ impl Peer {
         Self { uid: stream.peer_cred().ok().map(|credentials| credentials.uid()) }
     }
 
-    /// Whether it runs as this process does.
+    /// Whether it runs as this process does, or as root, who could do anything anyway.
     pub(super) fn is_this_account(&self) -> bool {
-        self.uid == Some(rustix::process::geteuid().as_raw())
+        self.uid.is_some_and(|uid| uid == 0 || uid == rustix::process::geteuid().as_raw())
     }
 
     /// As events name this peer: by its account's name, or its number.

@@ -238,10 +238,14 @@ impl Past {
     }
 }
 
-/// What a plugin stopped at that wanted more orders than it may give.
+/// Why a plugin may order nothing until somebody approves.
 async fn stopped(service: &Service, name: &str) -> Option<String> {
     match service.orders_state(&name.parse().ok()?).await {
         Ok(Orders::Stopped { most, .. }) => Some(format!("wanted more than {most} orders in one run")),
+        Ok(Orders::Restored { taken_at }) => Some(format!(
+            "may order again what was done after the restored backup of {}",
+            taken_at.strftime("%F %T UTC")
+        )),
         Ok(Orders::AsGranted | Orders::Approved { .. }) => None,
         Err(error) => Some(format!("it is not known whether it was stopped: {error}")),
     }

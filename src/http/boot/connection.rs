@@ -171,6 +171,9 @@ impl Connections {
                 ended = connection.as_mut() => ended,
                 () = ending => {
                     drop(newcomer);
+                    if !has_asked.is_cancelled() {
+                        return;
+                    }
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }

@@ -77,6 +77,9 @@ pub enum HostsError {
     /// A registration of a machine that is known, or might be.
     #[error("this machine is, or may be, one that is known: {}", hosts(.0))]
     KnownAs(Vec<HostId>),
+    /// A registration that orders something for a machine that was forgotten after it was installed.
+    #[error("this machine may be {0}: make it known as finished, and order with --reinstall")]
+    MayBeInstalled(String),
     /// A registration that would recognise no machine.
     #[error("a serial number, a UUID or a MAC is needed to recognise the machine by")]
     NoIdentity,

@@ -24,12 +24,14 @@ impl Service {
         // Its own serial number and UUID speak too: twins share the one, and differ in the other.
         let shown = Identity { macs: added.macs, ..new.clone() };
         let found = self.store.candidates(&shown).await?;
-        let others: Vec<Candidate> = found.hosts.iter().filter(|host| host.id != before.id).map(Into::into).collect();
+        let others: Vec<Candidate> = found.judged().into_iter().filter(|other| other.id != before.id).collect();
         let (recognition, findings) = recognise(&shown, &others);
         let owners = match recognition {
             Recognition::New { .. } | Recognition::Nobody => return Ok(Some(found)),
             Recognition::Known(id) => vec![id],
-            Recognition::Doubt { candidates, .. } => candidates,
+            // What is left of forgotten hosts counts, too: the machine would be in doubt from then on.
+            Recognition::Returned { was, .. } => was,
+            Recognition::Doubt { candidates, forgotten, .. } => [candidates, forgotten].concat(),
         };
         let findings: Vec<String> =
             findings.iter().filter(|finding| owners.contains(&finding.id)).map(ToString::to_string).collect();

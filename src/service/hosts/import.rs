@@ -311,12 +311,17 @@ fn twins(identity: &Identity, shown: &[(u64, Identity)], beside: &mut Beside) ->
     let others: Vec<Candidate> = places
         .iter()
         .filter_map(|place| shown.get(*place))
-        .map(|(line, identity)| Candidate { id: HostId::new(*line), identity: identity.clone(), seen: false })
+        .map(|(line, identity)| Candidate {
+            id: HostId::new(*line),
+            identity: identity.clone(),
+            seen: false,
+            forgotten: false,
+        })
         .collect();
     let lines = match recognise(identity, &others).0 {
         Recognition::Known(line) => vec![line],
         Recognition::Doubt { candidates, .. } => candidates,
-        Recognition::New { .. } | Recognition::Nobody => return None,
+        Recognition::New { .. } | Recognition::Returned { .. } | Recognition::Nobody => return None,
     };
     let lines: Vec<String> = lines.iter().map(|line| format!("line {line}")).collect();
     Some(Problem::whole(format_args!("this is, or may be, the same machine as {}", lines.join(" and "))))
@@ -391,15 +396,18 @@ fn change_of(host: &Host, row: Row) -> Plan {
             return false;
         }
         let was_offered = host.boot.is_some() || !host.past.is_empty();
-        let may_order = !host.may_be_installed() && (host.states.is_new() || !was_offered);
-        if !may_order {
+        let why = if host.lock.is_some() {
+            format!("as it is locked: kiwispray host unlock {}", host.id)
+        } else if host.quarantined {
+            format!("as it came from a backup: kiwispray release {}", host.id)
+        } else if host.may_be_installed() || (was_offered && !host.states.is_new()) {
             let flag = if host.states.is_finished() { " --reinstall" } else { "" };
-            kept.push(format!(
-                "its states stay {}, as it has been booted: `kiwispray host set {} --state {states}{flag}` orders",
-                host.states, host.id
-            ));
-        }
-        may_order
+            format!("as it was booted: an order of its own is kiwispray host set {} --state {states}{flag}", host.id)
+        } else {
+            return true;
+        };
+        kept.push(format!("its states stay {}, {why}", host.states));
+        false
     });
     let known = &host.identity;
     let identity = IdentityEdit {

@@ -4,6 +4,7 @@
 //! nothing otherwise; a trial runs the very code of the act and stops before the commit. Orders are refused for states
 //! that nothing can boot.
 
+mod adopt;
 mod error;
 mod identity;
 mod import;
@@ -25,8 +26,9 @@ use jiff::Timestamp;
 
 use crate::domain::{
     Activity, Actor, Ask, Change, Edit, Event, EventKind, HoldReason, Host, HostId, Identity, NextBoot, Recognition,
-    Registration, Serial, Stage, StateName, States, check_unlocked, edit, finish_by_operator, forget, lock, next_boot,
-    recognise, register, release, retry, set_states, unlock,
+    Registration, Serial, Stage, StateName, States, Tombstone, check_unlocked, edit, finish_by_operator, forget,
+    forget_for_good, lock, next_boot, queue_of_returned, recognise, register, release, retry, set_states, take_back,
+    unlock,
 };
 use crate::hooks::Run;
 use crate::images::Catalogue;
@@ -52,7 +54,10 @@ pub enum Act {
         abort: bool,
     },
     /// The current step is declared done.
-    Finish,
+    Finish {
+        /// Whether a transfer that runs may be given up.
+        abort: bool,
+    },
     /// The current step is ordered anew.
     Retry {
         /// Whether a running attempt may be given up.
@@ -71,6 +76,8 @@ pub enum Act {
     Forget {
         /// Whether a running attempt may be given up.
         abort: bool,
+        /// Whether its machine is new if it comes back, although it may be installed.
+        for_good: bool,
     },
 }
 
@@ -140,6 +147,7 @@ impl Service {
             };
             let change = self.act_as_allowed(&host, act, change, terms).await?;
             let erases = self.erases(&host, &change.host, act);
+            let is_buried = change.tombstone.is_some();
             let candidates = self.check_identity(&host, &change.host).await?;
             let events = change.events.clone();
             let committed = match (terms.run, act) {
@@ -148,7 +156,12 @@ impl Service {
                 (Run::Real, Act::Forget { .. }) => self.store.forget(&host, change).await.map(|()| None),
                 (
                     Run::Real,
-                    Act::Set { .. } | Act::Finish | Act::Retry { .. } | Act::Release | Act::Lock { .. } | Act::Unlock,
+                    Act::Set { .. }
+                    | Act::Finish { .. }
+                    | Act::Retry { .. }
+                    | Act::Release
+                    | Act::Lock { .. }
+                    | Act::Unlock,
                 ) => self.commit_beside(&host, change, candidates.as_ref()).await.map(Some),
             };
             match committed {
@@ -157,7 +170,8 @@ impl Service {
                     if let Some(boot) = host.boot.as_ref().filter(|_| terms.run == Run::Real && is_over) {
                         self.progress.forget(&boot.bootid);
                     }
-                    if after.is_none() && terms.run == Run::Real {
+                    // One that may come back boots its own disk even if the store does not answer.
+                    if after.is_none() && terms.run == Run::Real && !is_buried {
                         self.finished.forget(id);
                     }
                     return Ok(Acted { before: Some(host), after, changed: true, erases, events });
@@ -188,23 +202,35 @@ impl Service {
     async fn add_unchecked(&self, registration: Registration, actor: Actor, run: Run) -> Result<Acted, HostsError> {
         for _ in 0..CONFLICT_RETRIES {
             let found = self.store.candidates(&registration.identity).await?;
-            let candidates: Vec<_> = found.hosts.iter().map(Into::into).collect();
-            match recognise(&registration.identity, &candidates).0 {
+            let mut was = Vec::new();
+            match recognise(&registration.identity, &found.judged()).0 {
                 Recognition::New { .. } => {}
+                Recognition::Returned { was: ids, .. } => {
+                    was = found.forgotten(&ids);
+                    check_returned(&registration.states, &was)?;
+                }
                 Recognition::Known(id) => return Err(HostsError::KnownAs(vec![id])),
                 Recognition::Doubt { candidates, .. } => return Err(HostsError::KnownAs(candidates)),
                 Recognition::Nobody => return Err(HostsError::NoIdentity),
             }
             let now = self.clock.now();
-            let build = |id| register(id, registration.clone(), actor.clone(), now);
+            let build = |id| match was.as_slice() {
+                [] => register(id, registration.clone(), actor.clone(), now),
+                was => take_back(id, registration.clone(), was, false, actor.clone(), now),
+            };
+            // Whoever typed it says which machine it is.
+            let gone = was.first().copied().filter(|_| was.len() == 1);
             let trial = build(HostId::new(0));
             let events = trial.events;
             let host = match run {
                 Run::Dry => Ok(trial.host),
-                Run::Real => self.store.register(&found, build).await,
+                Run::Real => self.store.register_back(&found, gone, build).await,
             };
             match host {
                 Ok(host) => {
+                    if let Some(gone) = gone.filter(|_| run == Run::Real) {
+                        self.finished.forget(gone.id);
+                    }
                     let erases = self.erased_by(&host);
                     return Ok(Acted { before: None, after: Some(host), changed: true, erases, events });
                 }
@@ -213,6 +239,19 @@ impl Service {
             }
         }
         Err(StoreError::Conflict.into())
+    }
+
+    /// What is left of forgotten hosts that may be installed, in the order of their numbers.
+    pub async fn tombstones(&self, after: Option<HostId>, limit: u32) -> Result<Vec<Tombstone>, HostsError> {
+        Ok(self.store.tombstones(after, limit).await?)
+    }
+
+    /// Forgets a forgotten host for good: its machine is new if it comes back.
+    pub async fn forget_tombstone(&self, id: HostId, by: &Actor) -> Result<Tombstone, HostsError> {
+        let tombstone = self.store.remove_tombstone(id).await?.ok_or(HostsError::Gone(id))?;
+        self.finished.forget(id);
+        tracing::warn!(host = %id, ?by, "a forgotten host was forgotten for good: its machine is new if it comes back");
+        Ok(tombstone)
     }
 
     /// The timeline of a host from an event on, oldest first.
@@ -280,7 +319,7 @@ impl Service {
 
     fn erases(&self, before: &Host, after: &Host, act: &Act) -> Vec<Erased> {
         match act {
-            Act::Finish | Act::Forget { .. } | Act::Lock { .. } => Vec::new(),
+            Act::Finish { .. } | Act::Forget { .. } | Act::Lock { .. } => Vec::new(),
             Act::Retry { .. } | Act::Release | Act::Unlock => self.erased_by(after),
             Act::Set { .. } => {
                 let same_disk = before.metadata.get(INSTALL_DEVICE) == after.metadata.get(INSTALL_DEVICE);
@@ -306,6 +345,12 @@ impl Service {
     }
 }
 
+/// Refuses to make a machine known with an order that may be installed already.
+pub(super) fn check_returned(states: &States, was: &[&Tombstone]) -> Result<(), HostsError> {
+    let names = || was.iter().map(|tombstone| tombstone.described()).collect::<Vec<_>>().join(", or ");
+    queue_of_returned(states).map(drop).ok_or_else(|| HostsError::MayBeInstalled(names()))
+}
+
 /// Events among which the author of a change is looked for.
 const RECENT_EVENTS: u64 = 50;
 
@@ -318,6 +363,7 @@ const fn is_passing(kind: &EventKind) -> bool {
             | EventKind::PayloadDelivered { .. }
             | EventKind::Held { .. }
             | EventKind::CallRefused { .. }
+            | EventKind::OrderRefused { .. }
             | EventKind::MacTaken { .. }
             | EventKind::Doubted { .. }
             | EventKind::ForeignBoot { .. }
@@ -359,15 +405,18 @@ pub(super) fn change(host: &Host, act: &Act, actor: &Actor, now: Timestamp) -> R
             events.extend(ordered.events);
             Ok(Some(Change { events, ..ordered }))
         }
-        Act::Finish => Ok(finish_by_operator(host, actor.clone(), now)),
+        // Its files are gone with its step: a machine that still fetches them would be left with half a disk.
+        Act::Finish { abort } if host.is_transferring() && !abort => Err(HostsError::BeingInstalled(host.label())),
+        Act::Finish { .. } => Ok(finish_by_operator(host, actor.clone(), now)),
         Act::Retry { abort } => Ok(Some(retry(host, *abort, actor.clone(), now)?)),
         Act::Release => Ok(release(host, actor.clone(), now)),
         Act::Lock { why } => Ok(lock(host, why, actor.clone(), now)),
         Act::Unlock => Ok(unlock(host, actor.clone(), now)),
-        Act::Forget { abort } if host.is_attempt_open() && !abort => Err(HostsError::BeingInstalled(host.label())),
-        Act::Forget { .. } => {
+        Act::Forget { abort, .. } if host.is_attempt_open() && !abort => Err(HostsError::BeingInstalled(host.label())),
+        Act::Forget { for_good, .. } => {
             check_unlocked(host)?;
-            Ok(Some(forget(host, actor.clone(), now)))
+            let forgetting = if *for_good { forget_for_good } else { forget };
+            Ok(Some(forgetting(host, actor.clone(), now)))
         }
     }
 }

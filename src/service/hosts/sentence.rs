@@ -40,7 +40,11 @@ pub fn sentence(kind: &EventKind) -> String {
         EventKind::Locked { why } => format!("was locked: {why}"),
         EventKind::Unlocked {} => "was unlocked".to_owned(),
         EventKind::OrderRefused { states, why } => format!("an order for {states} was refused: {why}"),
-        EventKind::Forgotten {} => "was forgotten".to_owned(),
+        EventKind::Returned { was: _, why } => format!("came back, and boots its own disk: {why}"),
+        EventKind::Forgotten { tombstone: true } => {
+            "was forgotten; if its machine comes back, it boots its own disk".to_owned()
+        }
+        EventKind::Forgotten { tombstone: false } => "was forgotten".to_owned(),
     }
 }
 

@@ -5,12 +5,12 @@
 
 use futures_util::future::join_all;
 
-use crate::domain::{Actor, Candidate, Host, HostId, Match, Recognition, Registration, recognise, take_over};
+use crate::domain::{Actor, Host, HostId, Match, Recognition, Registration, recognise, take_back, take_over};
 use crate::hooks::Run;
 use crate::store::StoreError;
 
 use super::super::{CONFLICT_RETRIES, Service};
-use super::HostsError;
+use super::{HostsError, check_returned};
 
 /// A host on its way in.
 #[derive(Debug, Clone)]
@@ -94,8 +94,11 @@ impl Service {
             return Ok(Taken::Refused("its number belonged to a host that was forgotten here".to_owned()));
         }
         let found = self.store.candidates(identity).await?;
-        let candidates: Vec<Candidate> = found.hosts.iter().map(Into::into).collect();
-        Ok(match recognise(identity, &candidates).0 {
+        Ok(match recognise(identity, &found.judged()).0 {
+            Recognition::Returned { was, .. } => match check_returned(&registration.states, &found.forgotten(&was)) {
+                Ok(()) => Taken::New,
+                Err(refused) => Taken::Refused(refused.to_string()),
+            },
             Recognition::Known(other) => Taken::Refused(format!(
                 "this machine is host {other} here: `kiwispray host forget {other}` gives its old number back to it"
             )),
@@ -107,8 +110,18 @@ impl Service {
         let Newcomer { id, registration, seen } = newcomer;
         let found = self.store.candidates(&registration.identity).await?;
         let now = self.clock.now();
-        let build = |id| take_over(id, registration.clone(), *seen, actor.clone(), now);
-        self.store.register_at(*id, &found, build).await
+        let was = match recognise(&registration.identity, &found.judged()).0 {
+            Recognition::Returned { was, .. } => found.forgotten(&was),
+            Recognition::Known(_) | Recognition::New { .. } | Recognition::Doubt { .. } | Recognition::Nobody => {
+                Vec::new()
+            }
+        };
+        let build = |id| match was.as_slice() {
+            [] => take_over(id, registration.clone(), *seen, actor.clone(), now),
+            was => take_back(id, registration.clone(), was, *seen, actor.clone(), now),
+        };
+        let gone = was.first().copied().filter(|_| was.len() == 1);
+        self.store.register_at(*id, &found, gone, build).await
     }
 }
 

@@ -114,7 +114,7 @@ async fn an_act_on_another_revision_or_serial_is_refused() {
 #[tokio::test]
 async fn nothing_leads_out_of_finished_but_reinstall() {
     let site = Site::with_three_hosts().await;
-    site.service.act(HostId::new(1), &Act::Finish, &by_ada()).await.unwrap();
+    site.service.act(HostId::new(1), &Act::Finish { abort: false }, &by_ada()).await.unwrap();
     assert!(matches!(site.set(1, "web", &by_ada()).await, Err(HostsError::Set(_))));
     let acted = site.set_with(1, "web", true, &by_ada()).await.unwrap();
     assert_eq!(acted.after.unwrap().states.to_string(), "web");
@@ -141,7 +141,8 @@ async fn a_machine_that_is_known_cannot_be_added_again() {
 #[tokio::test]
 async fn a_forgotten_host_leaves_its_timeline() {
     let site = Site::with_three_hosts().await;
-    let acted = site.service.act(HostId::new(2), &Act::Forget { abort: false }, &by_ada()).await.unwrap();
+    let acted =
+        site.service.act(HostId::new(2), &Act::Forget { abort: false, for_good: false }, &by_ada()).await.unwrap();
     assert!(acted.after.is_none());
     assert!(site.find(&["node2"], &[]).await.is_err());
     let timeline = site.service.timeline(HostId::new(2), 1, 10).await.unwrap();

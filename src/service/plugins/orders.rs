@@ -1,7 +1,8 @@
 //! How many orders a plugin may give in one run, and what happens when it wants more.
 //!
 //! Invariant: who once wanted more orders in a run than it may gives none at all, not even after a restart, until somebody
-//! approves. A run is a call with all its retries.
+//! approves; nor does any plugin after a backup was restored, as the names of orders that were carried out since are not in
+//! it. A run is a call with all its retries.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -69,7 +70,7 @@ impl Service {
     }
 
     /// Lets a plugin that was stopped order again. The next run that needs more orders than its grant allows may give `most`;
-    /// none: as many as it could give in the run in which it was stopped. A plugin that was not stopped can be approved
+    /// none: as many as it could give in the run in which it was stopped, or what its grant allows (0) after a restore. A plugin that was not stopped can be approved
     /// beforehand. Returns how many that are.
     ///
     /// # Errors
@@ -84,6 +85,7 @@ impl Service {
             let (orders, version) = self.store.orders_of(plugin).await?;
             let most = match (most, orders) {
                 (Some(most), _) | (None, Orders::Stopped { most, .. }) => most,
+                (None, Orders::Restored { .. }) => 0,
                 (None, Orders::AsGranted | Orders::Approved { .. }) => {
                     return Err(ApproveRefused::NotStopped(plugin.clone()));
                 }
@@ -115,6 +117,7 @@ impl Service {
             let (orders, version) = self.store.orders_of(plugin).await?;
             let (most, approval) = match orders {
                 Orders::Stopped { .. } => return Err(Denied::Stopped { plugin: by.plugin.clone() }.into()),
+                Orders::Restored { .. } => return Err(Denied::Restored { plugin: by.plugin.clone() }.into()),
                 Orders::Approved { most, by: who, call } if call.as_ref().is_none_or(|call| *call == by.call) => {
                     let take = call.is_none() && count > granted;
                     let taken = Orders::Approved { most, by: who, call: Some(by.call.clone()) };

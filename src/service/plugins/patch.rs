@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use crate::domain::{
-    Actor, Change, Clearance, Edit as HostEdit, EditRefused, EventKind, Host, HostId, HostnameError, Metadata,
-    MetadataEdit, MetadataError, Order, OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States,
-    StatesError, edit, note, order, spend,
+    Actor, Change, Edit as HostEdit, EditRefused, EventKind, Host, HostId, HostnameError, Metadata, MetadataEdit,
+    MetadataError, Order, OrderName, OrderNameError, OrderRefused, PluginName, PluginNameError, States, StatesError,
+    edit, note, order, spend,
 };
 use crate::hooks::{Allowance, Denied, Edit, Grant, HookError, HostsError, KnownHost, Patch, Run};
 use crate::service::hosts::check_states;
@@ -151,6 +151,7 @@ impl Service {
             By::Retry(by) => (by, false),
             By::Answer => return Err(Denied::BootOrder.into()),
         };
+        let unordered = edited.clone();
         let (after, mut events) = edited.map_or_else(|| (host.clone(), Vec::new()), |edit| (edit.host, edit.events));
         let reinstall = by.grants.hosts.contains(&Grant::Reinstall);
         let ordered = |to: States| {
@@ -159,12 +160,7 @@ impl Service {
         };
         let Some(mut change) = ordered(states.clone())? else {
             let Some(name) = &wanted.order else {
-                return Ok((!events.is_empty()).then_some(Change {
-                    host: after,
-                    events,
-                    order: None,
-                    clearance: Clearance::NotNeeded,
-                }));
+                return Ok(unordered);
             };
             // Its name is kept for ever, so it counts as what it names.
             if counts {

@@ -72,7 +72,7 @@ impl Lab {
 
     /// Host 1 is declared done by a person.
     async fn finish(&self) {
-        self.site.service.act(HostId::new(1), &Act::Finish, &by_ada()).await.unwrap();
+        self.site.service.act(HostId::new(1), &Act::Finish { abort: false }, &by_ada()).await.unwrap();
     }
 
     async fn orders(&self) -> Orders {
@@ -308,6 +308,21 @@ async fn a_retry_of_a_run_does_not_begin_to_count_anew() {
     ));
 }
 
+#[tokio::test]
+async fn after_a_restore_a_plugin_does_nothing_twice_until_somebody_approves() {
+    let lab = Lab::with_host("finished").await;
+    // The name was used before the restore, and the backup does not know.
+    lab.site.service.store.as_restored(lab.site.service.clock.now()).await;
+    for _ in 0..2 {
+        let refused = lab.apply(&lab.run(&ALL), 1, states(&["web"], Some("CHG1"))).await.unwrap_err();
+        let says = |why: &str| why.contains("a backup was restored") && why.contains("kiwispray plugin approve cmdb");
+        assert!(matches!(&refused, HostsError::Denied(why) if says(why)), "{refused}");
+    }
+    assert!(untouched(&lab).await);
+    assert_eq!(lab.site.service.approve_orders(&cmdb(), None, "ada").await.unwrap(), 0, "what its grant allows");
+    assert!(lab.apply(&lab.run(&ALL), 1, states(&["web"], Some("CHG2"))).await.is_ok());
+}
+
 // ---- Changes ----
 
 #[tokio::test]
@@ -399,6 +414,23 @@ async fn a_running_attempt_is_not_given_up_by_a_plugin() {
     let refused = lab.apply(&lab.run(&ALL), 1, states(&["live"], None)).await.unwrap_err();
     assert!(refused.to_string().contains("being installed right now"), "{refused}");
     assert!(lab.apply(&lab.run(&ALL), 1, named("db1")).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_order_for_a_locked_host_is_refused_and_once_on_its_timeline() {
+    let lab = Lab::with_host("finished").await;
+    let lock = Act::Lock { why: "evidence".to_owned() };
+    lab.site.service.act(HostId::new(1), &lock, &by_ada()).await.unwrap();
+    for call in 0..3 {
+        let wanted = states(&["web"], Some(&format!("CHG{call}")));
+        let refused = lab.apply(&lab.run(&ALL), 1, wanted).await.unwrap_err();
+        assert!(matches!(&refused, HostsError::Denied(why) if why.contains("host unlock 1")), "{refused}");
+    }
+    assert!(lab.apply(&lab.run(&ALL), 1, named("db1")).await.is_ok(), "a name is no order");
+    let events = lab.site.service.timeline(HostId::new(1), 1, 100).await.unwrap();
+    let refused: Vec<_> = events.iter().filter(|event| event.kind.name() == "order_refused").collect();
+    assert_eq!(refused.len(), 1);
+    assert_eq!(refused[0].actor, crate::domain::Actor::Plugin("cmdb".to_owned()));
 }
 
 #[tokio::test]

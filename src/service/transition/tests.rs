@@ -89,7 +89,7 @@ async fn an_operators_wish_that_a_plugin_denies_changes_nothing() {
         error.to_string(),
         "the plugin says refuses: not on Fridays; nothing was changed, and it can be tried again"
     );
-    assert!(site.service.act(crate::domain::HostId::new(1), &Act::Finish, &by_ada()).await.is_err());
+    assert!(site.service.act(crate::domain::HostId::new(1), &Act::Finish { abort: false }, &by_ada()).await.is_err());
     let retry = Act::Retry { abort: false };
     assert!(site.service.act(crate::domain::HostId::new(1), &retry, &by_ada()).await.is_err());
     assert_eq!(site.states().await, "live");

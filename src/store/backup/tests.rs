@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     domain::{self, Actor, BootId, EventKind, Host, HostId, NextBoot, Offer, Writes},
     store::{
-        Store, StoreOptions,
+        CatchUpStage, Orders, Store, StoreOptions,
         fixtures::{at, event, identity, mac, registration},
         keys,
         kv::{Backend, Commit, Key, Kv, MAX_SCAN_ENTRIES},
@@ -30,6 +30,7 @@ enum Step {
     Forget(u64),
     Value(u8, usize),
     Letter(u64),
+    Freeze,
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -42,6 +43,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => host.clone().prop_map(Step::Forget),
         1 => (any::<u8>(), 0_usize..20_000).prop_map(|(key, bytes)| Step::Value(key, bytes)),
         1 => host.prop_map(Step::Letter),
+        1 => Just(Step::Freeze),
     ];
     prop::collection::vec(step, 0..40)
 }
@@ -62,10 +64,9 @@ async fn happen(store: &Store, step: &Step) {
                 let bootid = BootId::new(host.id, [*byte; 16]);
                 let offered =
                     Offer { bootid, from: [10, 0, 0, 1].into(), image: None, writes: Writes::Disk, detour: false };
-                store
-                    .commit(&host, domain::offer(&host, offered, &domain::Fleet::default(), at(1)).unwrap())
-                    .await
-                    .unwrap();
+                if let Ok(change) = domain::offer(&host, offered, &store.fleet(3).await.unwrap(), at(1)) {
+                    store.commit(&host, change).await.unwrap();
+                }
             }
         }
         Step::Order(number, states) => {
@@ -87,6 +88,10 @@ async fn happen(store: &Store, step: &Step) {
             let version = store.plugin_value(&plugin, &key).await.unwrap().map_or(0, |(_, version)| version);
             let value = (*bytes > 0).then(|| Bytes::from(vec![*bytes as u8; *bytes]));
             store.put_plugin_value(&plugin, &key, value, version).await.unwrap();
+        }
+        Step::Freeze => {
+            let freeze = domain::Safeguard::new(Actor::Server, "fire", at(6));
+            store.freeze(&freeze).await.unwrap();
         }
         Step::Letter(number) => {
             let event = event(HostId::new(*number), 1, at(4));
@@ -159,11 +164,14 @@ fn assert_restored(old: &BTreeMap<Key, Bytes>, new: &BTreeMap<Key, Bytes>) {
             let unknown = after.boot.as_ref().map_or(BootId::new(id, [0; 16]), |boot| boot.bootid);
             let change = domain::quarantine(&before, unknown, why, at(100));
             assert_eq!(after, change.host, "nothing else is changed");
+        } else if let Some(plugin) = keys::cursor_plugin(key) {
+            let (before, after) = [value, &new[key]].map(|cursor| record::decode_cursor(cursor).unwrap()).into();
+            assert_ne!(before.generation, after.generation, "{plugin} goes on in the new history");
         } else {
             assert_eq!(new.get(key), Some(value), "{key}");
         }
     }
-    assert_eq!(new.len(), old.len() + hosts + 1, "an event for each host, and the note that it was restored");
+    assert_eq!(new.len(), old.len() + hosts + 2, "an event for each host, and the notes that it was restored");
 }
 
 proptest! {
@@ -239,6 +247,49 @@ async fn a_host_that_becomes_known_after_a_restore_is_quarantined_until_that_is_
     let quarantined: Vec<bool> = new.hosts(None, 9).await.unwrap().iter().map(|host| host.quarantined).collect();
     assert_eq!(quarantined, [true, false]);
     assert!(new.check(|_| ()).await.unwrap().is_good());
+}
+
+#[tokio::test]
+async fn after_a_restore_no_plugin_orders_until_it_is_approved_and_all_are_told_of_the_quarantine() {
+    let store = Store::over(Backend::Memory(MemoryKv::default())).await.unwrap();
+    let [cmdb, wild, unknown] = ["cmdb", "wild", "unknown"].map(|name| name.parse().unwrap());
+    for step in [Step::Register(1), Step::Boot(1, 7), Step::Register(3), Step::Letter(1)] {
+        happen(&store, &step).await;
+    }
+    let approved = |call: Option<&str>| Orders::Approved { most: 9, by: "ada".into(), call: call.map(Into::into) };
+    let stopped = Orders::Stopped { at: at(6), most: 2, host: HostId::new(1) };
+    store.put_orders_of(&cmdb, &approved(None), 0).await.unwrap();
+    store.put_orders_of(&wild, &stopped, 0).await.unwrap();
+
+    let new = filled(&dumped(&store).await).await.unwrap();
+    let waits = Orders::Restored { taken_at: at(10) };
+    assert_eq!(new.orders_of(&cmdb).await.unwrap(), (waits.clone(), 0), "an approval of before is void");
+    assert_eq!(new.orders_of(&unknown).await.unwrap(), (waits.clone(), 0), "also one that the backup does not know");
+    assert_eq!(new.orders_of(&wild).await.unwrap().0, stopped);
+    // Lifting the quarantine of hosts says nothing of plugins, and neither does clearing away what one stored.
+    new.lift_quarantine().await.unwrap();
+    new.put_orders_of(&cmdb, &approved(Some("run-1")), 0).await.unwrap();
+    assert_eq!(new.orders_of(&cmdb).await.unwrap().0, approved(Some("run-1")));
+    new.clear_plugin(&cmdb).await.unwrap();
+    assert_eq!(new.orders_of(&cmdb).await.unwrap().0, waits);
+
+    // What a plugin reads that goes on from its cursor: of each host the quarantine, and nothing before.
+    let cursor = new.outbox_cursor("cmdb").await.unwrap().unwrap();
+    assert_eq!(cursor.generation, new.generation());
+    let changed = new.changed_hosts(CatchUpStage::Known, None, cursor.revision).await.unwrap().changed;
+    assert_eq!(changed.len(), 2);
+    for host in changed {
+        let first = new.first_event_after(host, cursor.revision).await.unwrap();
+        let events = new.events_at(host.host, first, 9).await.unwrap().events;
+        let kinds: Vec<&str> = events.iter().map(|at| at.event.kind.name()).collect();
+        assert_eq!(kinds, ["quarantined"]);
+    }
+    assert_eq!(new.count_dead_letters("cmdb").await.unwrap(), 1, "they are delivered by hand only");
+    // A backup of it, restored, waits for its own approval.
+    new.put_orders_of(&cmdb, &approved(None), 0).await.unwrap();
+    let again = filled(&dumped(&new).await).await.unwrap();
+    assert_eq!(again.orders_of(&cmdb).await.unwrap().0, waits);
+    assert!(again.check(|_| ()).await.unwrap().is_good());
 }
 
 #[tokio::test]

@@ -496,7 +496,7 @@ async fn a_given_number_is_taken_once_and_later_ones_are_higher() {
         let at = |number: u64| async move {
             let candidates = store.candidates(&identity(number)).await.unwrap();
             let build = |id| domain::register(id, registration(number), Actor::Machine, time(0));
-            store.register_at(HostId::new(number), &candidates, build).await
+            store.register_at(HostId::new(number), &candidates, None, build).await
         };
         let forgotten = at(7).await.unwrap();
         at(3).await.unwrap();

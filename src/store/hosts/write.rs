@@ -5,7 +5,7 @@ use super::{
     Candidates, Indexed, MAX_IDS_PER_VALUE, Store, StoreError, TIMELINE_EVENTS, highest_id, number, unreadable,
 };
 use crate::{
-    domain::{Change, Event, Host, HostId, Identity},
+    domain::{Change, Event, Host, HostId, Identity, Tombstone},
     store::{
         fleet::{guard_clearance, is_of_clearance},
         keys,
@@ -29,7 +29,7 @@ impl Store {
     ) -> Result<Host, StoreError> {
         let number = self.next_id.fetch_add(1, Ordering::Relaxed);
         let id = HostId::new(number);
-        let registered = self.register_as(id, candidates, build(id), Commit::default()).await;
+        let registered = self.register_as(id, candidates, build(id), None).await;
         if registered.is_err() {
             // Given back if nobody took the next one meanwhile. After an unknown end the guard tells whether it is
             // free.
@@ -38,24 +38,34 @@ impl Store {
         registered
     }
 
+    /// The same for a machine that comes back: what was left of its forgotten host goes in the same commit.
+    pub async fn register_back(
+        &self,
+        candidates: &Candidates,
+        tombstone: Option<&Tombstone>,
+        build: impl FnOnce(HostId) -> Change,
+    ) -> Result<Host, StoreError> {
+        let id = HostId::new(self.next_id.fetch_add(1, Ordering::Relaxed));
+        self.register_as(id, candidates, build(id), tombstone).await
+    }
+
     /// Writes a new host under a number that was never given to any. `NumberUsed` if it was, `Conflict` as for
     /// [`Self::register`]. The numbers that are given from now on are higher.
     pub async fn register_at(
         &self,
         id: HostId,
         candidates: &Candidates,
+        tombstone: Option<&Tombstone>,
         build: impl FnOnce(HostId) -> Change,
     ) -> Result<Host, StoreError> {
         // The events of a host stay when it is forgotten, so they tell of every number that was ever given.
         let (_, events) = self.kv.scan(keys::events_of(id).as_bytes(), None, 1).await?;
-        if !events.is_empty() {
+        // Unless that is long ago.
+        if !events.is_empty() || self.tombstone(id).await?.is_some() {
             return Err(StoreError::NumberUsed(id));
         }
         self.next_id.fetch_max(id.get().saturating_add(1), Ordering::Relaxed);
-        let mut commit = Commit::default();
-        // Who registers under this number and forgets it between the look above and the commit.
-        commit.guard(keys::forgotten(id), Revision::ZERO);
-        self.register_as(id, candidates, build(id), commit).await
+        self.register_as(id, candidates, build(id), tombstone).await
     }
 
     async fn register_as(
@@ -63,22 +73,36 @@ impl Store {
         id: HostId,
         candidates: &Candidates,
         mut change: Change,
-        mut commit: Commit,
+        tombstone: Option<&Tombstone>,
     ) -> Result<Host, StoreError> {
+        let mut commit = Commit::default();
+        // Who registered under this number and forgot it meanwhile.
+        commit.guard(keys::forgotten(id), Revision::ZERO);
         // It may have been known, and installed, after the backup was taken.
         change.host.quarantined |= self.is_quarantined();
         check_numbers(id, 0, &change)?;
         let own = keys::index(&change.host.identity).map_err(KvError::from)?;
         let mut seen = candidates.seen.clone();
         let is_unseen = |key: &&Key| !seen.iter().any(|indexed| indexed.key == **key);
-        let unseen = own.iter().filter(is_unseen).cloned().collect();
+        let gone = tombstone.map_or_else(|| Ok(Vec::new()), |tombstone| keys::tombstone_index(&tombstone.identity));
+        let gone = gone.map_err(KvError::from)?;
+        let unseen = own.iter().chain(&gone).filter(is_unseen).cloned().collect();
         seen.extend(self.indexed(unseen).await?);
         commit.guard(keys::hot(id), Revision::ZERO);
         for mut indexed in seen {
             commit.guard(indexed.key.clone(), indexed.revision);
-            if own.contains(&indexed.key) && indexed.add(id) {
+            let before = indexed.ids.clone();
+            if own.contains(&indexed.key) {
+                indexed.add(id);
+            } else if let Some(tombstone) = tombstone.filter(|_| gone.contains(&indexed.key)) {
+                indexed.ids.retain(|id| *id != tombstone.id);
+            }
+            if indexed.ids != before {
                 indexed.put(&mut commit);
             }
+        }
+        if let Some(tombstone) = tombstone {
+            commit.delete(keys::tombstone(tombstone.id));
         }
         commit.put(keys::cold(id), record::encode_cold(&change.host).map_err(unreadable(&keys::cold(id)))?);
         commit.put(keys::hot(id), record::encode_hot(&change.host));
@@ -154,15 +178,21 @@ impl Store {
         Err(StoreError::Conflict)
     }
 
-    /// Takes a host out: its records and index entries go, its events stay and get the ones of `change`. Its number is
-    /// not used again.
+    /// Takes a host out: its records and index entries go, its events stay and get the ones of `change`, and its tombstone is
+    /// set up if `change` has one. Its number is not used again.
     pub async fn forget(&self, before: &Host, change: Change) -> Result<(), StoreError> {
         check_numbers(before.id, before.event_count, &change)?;
         let gone = keys::index(&before.identity).map_err(KvError::from)?;
+        let tombstone = change.tombstone.as_ref();
+        let buried = tombstone.map_or_else(|| Ok(Vec::new()), |tombstone| keys::tombstone_index(&tombstone.identity));
+        let buried = buried.map_err(KvError::from)?;
         for _ in 0..MOST_TRIES {
             let mut commit = Commit::default();
             self.guard_version(&mut commit, before).await?;
-            self.put_index(&mut commit, &[Entries { id: before.id, gone: &gone, new: &[] }], &[]).await?;
+            self.put_index(&mut commit, &[Entries { id: before.id, gone: &gone, new: &buried }], &[]).await?;
+            if let Some(tombstone) = tombstone {
+                Self::put_tombstone(&mut commit, tombstone)?;
+            }
             self.put_farewell(&mut commit, before, &change).await?;
             match self.kv.commit(commit).await? {
                 Outcome::Committed(_) => return Ok(()),
@@ -227,7 +257,7 @@ impl Store {
     }
 
     /// Changes index entries: those that were `judged` as they were read then, and the rest as it is now.
-    async fn put_index(
+    pub(super) async fn put_index(
         &self,
         commit: &mut Commit,
         entries: &[Entries<'_>],
@@ -290,10 +320,10 @@ impl Store {
 }
 
 /// What changes in the indexes for one host.
-struct Entries<'a> {
-    id: HostId,
-    gone: &'a [Key],
-    new: &'a [Key],
+pub(super) struct Entries<'a> {
+    pub(super) id: HostId,
+    pub(super) gone: &'a [Key],
+    pub(super) new: &'a [Key],
 }
 
 impl Indexed {

@@ -2,6 +2,7 @@
 # Builds `sprayling`, the small Debian 12 OEM image of the deployment test, and leaves its PXE archive in OUTDIR.
 # usage: build.sh OUTDIR        (normally called by `cargo xtask e2e kiwi`, which also keeps the result)
 #
+# What reports to the server is not part of the description: `kiwispray image hook` has put it there before.
 # Needs root, loop devices and the Debian packages that `cargo xtask packages kiwi` installs. 4 to 11 minutes on 2 cores.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,6 +1,6 @@
 #!/bin/bash
 set -eux
-systemctl enable systemd-networkd.service kiwispray-firstboot.service serial-getty@ttyS0.service || true
+systemctl enable systemd-networkd.service serial-getty@ttyS0.service || true
 systemctl mask mdadm-shutdown.service systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer || true
 echo sprayling > /etc/hostname
 rm -rf /usr/share/doc/* /usr/share/man/* /usr/share/locale/* /usr/share/info/* /var/lib/apt/lists/* /var/cache/apt/*.bin
