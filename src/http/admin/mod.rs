@@ -9,6 +9,7 @@ mod conflicts;
 mod error;
 mod events;
 mod freeze;
+mod handover;
 mod hosts;
 mod images;
 mod import;
@@ -38,6 +39,7 @@ use crate::service::{Reloader, Roster, Service};
 
 use error::Refusal;
 
+pub use handover::{tell_delivered, tell_streaming};
 pub use peer::Peer;
 pub use server::serve;
 pub use socket::{SocketError, bind};
@@ -134,6 +136,8 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/quarantine/lift", post(backup::lift))
         .route("/config/reload", post(configuration::reload))
         .route("/events", get(events::stream))
+        .route(handover::STREAMING, post(handover::streaming))
+        .route(handover::DELIVERED, post(handover::delivered))
         .route("/status", get(status::status));
     Router::new()
         .nest("/api/v1", api)
