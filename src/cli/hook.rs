@@ -135,7 +135,7 @@ impl Hook {
     /// What only the owner of the description can do.
     fn left_to_do(&self, description: &str) -> Vec<String> {
         let has = |package: &&str| description.contains(&format!("name=\"{package}\""));
-        let missing = self.task.needs().iter().filter(|(_, packages)| !packages.iter().any(|package| has(package)));
+        let missing = self.task.needs().iter().filter(|(_, packages)| !packages.iter().any(has));
         let mut left: Vec<String> = missing
             .filter_map(|(what, packages)| {
                 let package = packages.first()?;
