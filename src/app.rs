@@ -3,18 +3,23 @@
 //! Invariant: nothing touches the disk before the address is bound, no machine is answered before the store is open, and
 //! whatever else is missing or broken (plugins, templates, images, dnsmasq) only degrades what depends on it.
 
+pub mod inherited;
+mod leave;
 mod reload;
+mod takeover;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, DnsmasqConfig, Source};
@@ -29,6 +34,7 @@ use crate::roster::LiveRoster;
 use crate::service::{Clock as _, Member, PluginCore, Roster, Service, Settings, Shelf, SystemClock};
 use crate::store::{Store, StoreOptions};
 
+use leave::{Signals, Stop, Successor};
 use reload::LiveConfig;
 
 /// Connections of machines at a time. A rack's worth of installers opens a few hundred.
@@ -37,24 +43,24 @@ const MOST_CONNECTIONS: usize = 8_192;
 /// File descriptors that are kept for everything but machines: store, admin plane, imports.
 const OTHER_DESCRIPTORS: u64 = 200;
 
-/// Runs a server until it is told to stop, or its store fails.
+/// How long people's requests and plugins may take for their ends.
+const PLANES_WITHIN: Duration = Duration::from_secs(5);
+
+/// Runs a server until it is told to stop, or its store fails. Transfers stream on for a while when address and store
+/// are already the next server's. `inherited` is the socket that a service manager handed over.
 ///
 /// # Errors
 /// What kept it from starting or made it stop, with the remedy where there is one.
-pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
+pub async fn serve(config: Config, source: Source, inherited: Option<std::net::TcpListener>) -> anyhow::Result<()> {
     // Before anything that takes time: unheard, a hangup would end the server in the middle of its start.
     let hangups = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     config.check_data_dir()?;
-    let listener = TcpListener::bind(config.listen).await.with_context(|| {
-        format!(
-            "cannot listen on {}: is another kiwispray running? Choose another address with --listen",
-            config.listen
-        )
-    })?;
+    let listener = takeover::listen(config.listen, inherited).await?;
     let address = listener.local_addr().context("cannot tell the address listened on")?;
     make_folder(&config.data_dir, 0o750)?;
     make_folder(&config.images_dir, 0o755)?;
-    let store = open_store(&config).await?;
+    let (folder, options) = (config.data_dir.join("store"), store_options(&config));
+    let store = takeover::open_store(&folder, &options).await?;
     images::clean(&config.images_dir).with_context(|| format!("cannot tidy up {}", config.images_dir.display()))?;
 
     if store.is_quarantined() {
@@ -82,8 +88,8 @@ pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
         idle_timeout: config.boot.idle_timeout,
         most_connections: most_connections(),
     };
+    let machines = tokio::spawn(boot::serve(listener, boot::router(plane), limits, stop.clone()));
     let mut planes = JoinSet::new();
-    planes.spawn(boot::serve(listener, boot::router(plane), limits, stop.clone()));
     let about = admin::About {
         listen: vec![address.to_string()],
         data_dir: config.data_dir.clone(),
@@ -100,19 +106,36 @@ pub async fn serve(config: Config, source: Source) -> anyhow::Result<()> {
     planes.spawn(live.listen(hangups, stop.clone()));
     greet(&config, address, &ipxe, &plugins.members());
 
-    let why = until_stopped(&service).await?;
+    let mut signals = Signals::listen()?;
+    let why = signals.stop(&service).await;
     tracing::info!(%why, "stopping");
     stop.cancel();
-    while planes.join_next().await.is_some() {}
-    if let Some(child) = dnsmasq.take() {
-        child.stop().await;
-    }
+    let ending = async {
+        let planes = timeout(PLANES_WITHIN, async { while planes.join_next().await.is_some() {} });
+        let (transfers, _) = tokio::join!(machines, planes);
+        if let Some(child) = dnsmasq.take() {
+            child.stop().await;
+        }
+        transfers
+    };
+    let transfers = tokio::select! {
+        transfers = ending => transfers.ok(),
+        () = signals.next() => None,
+    };
+    // While the store is still this server's: so it cannot be the next one's socket.
     let _ = std::fs::remove_file(&admin_socket);
-    service.close().await;
-    match why {
-        Stop::Asked => Ok(()),
-        Stop::StoreFailed(reason) => anyhow::bail!("the store stopped: {reason}"),
+    service.release(Arc::new(Successor::new(admin_socket.clone(), folder, options))).await;
+    match (why, transfers) {
+        (Stop::StoreFailed(reason), _) => anyhow::bail!("the store stopped: {reason}"),
+        (Stop::Asked, Some(transfers)) => {
+            tokio::select! {
+                () = leave::stream_on(&service, &transfers, admin_socket, config.boot.drain) => {}
+                () = signals.next() => tracing::warn!(connections = transfers.count(), "told twice: transfers are cut"),
+            }
+        }
+        (Stop::Asked, None) => tracing::warn!("told twice: ending at once"),
     }
+    Ok(())
 }
 
 async fn admin_plane(listener: UnixListener, people: admin::People, about: admin::About, stop: CancellationToken) {
@@ -134,31 +157,6 @@ fn most_connections() -> usize {
     usize::try_from(room).unwrap_or(MOST_CONNECTIONS).clamp(16, MOST_CONNECTIONS)
 }
 
-/// Why the server stops.
-enum Stop {
-    Asked,
-    StoreFailed(String),
-}
-
-impl std::fmt::Display for Stop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Asked => f.write_str("asked to"),
-            Self::StoreFailed(_) => f.write_str("the store failed"),
-        }
-    }
-}
-
-async fn until_stopped(service: &Service) -> anyhow::Result<Stop> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => Stop::Asked,
-        _ = interrupt.recv() => Stop::Asked,
-        reason = service.store_stopped() => Stop::StoreFailed(reason.to_string()),
-    })
-}
-
 fn make_folder(folder: &Path, mode: u32) -> anyhow::Result<()> {
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -167,13 +165,11 @@ fn make_folder(folder: &Path, mode: u32) -> anyhow::Result<()> {
         .with_context(|| format!("cannot create {}: run as a user who may, or name another folder", folder.display()))
 }
 
-async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    let options = StoreOptions {
+fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
         cache_bytes: u64::from(config.store.cache_mb) << 20,
         min_free_bytes: u64::from(config.store.free_space_floor_mb) << 20,
-    };
-    let folder = config.data_dir.join("store");
-    Store::open(&folder, &options).await.with_context(|| format!("cannot use the store in {}", folder.display()))
+    }
 }
 
 /// Puts the use cases over their parts.

@@ -34,7 +34,7 @@ pub(crate) struct World {
     service: Arc<Service>,
     plugins: Arc<TwoPlugins>,
     stop: CancellationToken,
-    serving: JoinHandle<()>,
+    serving: JoinHandle<boot::Transfers>,
 }
 
 /// Which form of the default plugin decides.

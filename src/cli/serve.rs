@@ -8,6 +8,8 @@ use crate::{app, telemetry};
 
 /// Runs the server until it is told to stop.
 pub(crate) fn run(context: &Context, args: &ServeArgs) -> Result {
+    // First: the socket is known by its number only.
+    let inherited = app::inherited::listener().map_err(|error| CliError::failed(error.to_string()))?;
     let verbosity = match context.screen.verbosity {
         Verbosity::Quiet => -1,
         Verbosity::Normal => 0,
@@ -20,5 +22,5 @@ pub(crate) fn run(context: &Context, args: &ServeArgs) -> Result {
     let source = Source { args: args.clone(), around: Surroundings::of_system(working_dir) };
     let config = source.load().map_err(|error| CliError::usage(error.to_string()))?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| CliError::failed(format!("no runtime: {error}")))?;
-    runtime.block_on(app::serve(config, source)).map_err(|error| CliError::failed(format!("{error:#}")))
+    runtime.block_on(app::serve(config, source, inherited)).map_err(|error| CliError::failed(format!("{error:#}")))
 }

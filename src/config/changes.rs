@@ -22,7 +22,7 @@ pub struct Change {
 /// A key, whether a running server takes it over, and its value as a person would write it.
 type Setting = (&'static str, bool, fn(&Config) -> String);
 
-const SETTINGS: [Setting; 25] = [
+const SETTINGS: &[Setting] = &[
     ("data_dir", false, |config| config.data_dir.display().to_string()),
     ("images_dir", false, |config| config.images_dir.display().to_string()),
     ("templates_dir", false, |config| config.templates_dir.display().to_string()),
@@ -41,6 +41,7 @@ const SETTINGS: [Setting; 25] = [
     ("boot.header_timeout_s", false, |config| config.boot.header_timeout.as_secs().to_string()),
     ("boot.idle_timeout_s", false, |config| config.boot.idle_timeout.as_secs().to_string()),
     ("boot.local", true, |config| format!("{:?}", config.boot.local).to_lowercase()),
+    ("boot.drain_s", false, |config| config.boot.drain.as_secs().to_string()),
     ("identity.ignore", true, |config| config.identity_ignore.join(", ")),
     ("limits.new_hosts_per_minute", true, |config| config.limits.new_hosts_per_minute.unwrap_or(0).to_string()),
     ("limits.reinstalls_per_hour", true, |config| config.limits.reinstalls_per_hour.to_string()),
@@ -69,6 +70,7 @@ impl Config {
         let boot = super::BootConfig {
             header_timeout: self.boot.header_timeout,
             idle_timeout: self.boot.idle_timeout,
+            drain: self.boot.drain,
             ..other.boot.clone()
         };
         Config {
@@ -131,6 +133,7 @@ mod tests {
         header_timeout_s = 11
         idle_timeout_s = 61
         local = "sanboot"
+        drain_s = 99
         [identity]
         ignore = ["x"]
         [limits]
@@ -148,7 +151,7 @@ mod tests {
     #[test]
     fn every_key_of_the_files_is_compared() {
         let sections = ["boot", "identity", "limits", "store", "admin", "dnsmasq", "plugin"];
-        let keys: BTreeSet<&str> = KEYS.into_iter().filter(|key| !sections.contains(key)).collect();
+        let keys: BTreeSet<&str> = KEYS.iter().copied().filter(|key| !sections.contains(key)).collect();
         assert_eq!(SETTINGS.iter().map(|(key, ..)| *key).collect::<BTreeSet<_>>(), keys);
         let found: BTreeSet<&str> = config("").changes_to(&config(OTHER)).iter().map(|change| change.key).collect();
         let missing: Vec<&&str> = keys.difference(&found).collect();

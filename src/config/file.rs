@@ -19,7 +19,7 @@ const SUGGESTION_LIKENESS: f64 = 0.8;
 const PATH_KEYS: [&str; 5] = ["data_dir", "images_dir", "templates_dir", "plugins_dir", "ipxe_dir"];
 
 /// Every key and section, for suggestions. A test holds it against [`Raw`].
-pub(super) const KEYS: [&str; 32] = [
+pub(super) const KEYS: &[&str] = &[
     "data_dir",
     "images_dir",
     "templates_dir",
@@ -36,6 +36,7 @@ pub(super) const KEYS: [&str; 32] = [
     "boot.header_timeout_s",
     "boot.idle_timeout_s",
     "boot.local",
+    "boot.drain_s",
     "identity.ignore",
     "limits.new_hosts_per_minute",
     "limits.reinstalls_per_hour",
@@ -87,6 +88,7 @@ pub(super) struct RawBoot {
     pub(super) header_timeout_s: Option<u64>,
     pub(super) idle_timeout_s: Option<u64>,
     pub(super) local: Option<crate::images::LocalBoot>,
+    pub(super) drain_s: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -266,7 +268,7 @@ fn suggestion(key: &str) -> Option<&'static str> {
         let whole = strsim::normalized_damerau_levenshtein(key, known);
         whole.max(strsim::normalized_damerau_levenshtein(&last(key), &last(known)))
     };
-    let best = KEYS.into_iter().map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let best = KEYS.iter().copied().map(|known| (likeness(known), known)).max_by(|a, b| a.0.total_cmp(&b.0))?;
     (best.0 >= SUGGESTION_LIKENESS).then_some(best.1)
 }
 

@@ -104,6 +104,8 @@ pub struct BootConfig {
     pub idle_timeout: Duration,
     /// How machines leave for their own disk.
     pub local: LocalBoot,
+    /// How long transfers may stream on after the server was told to end.
+    pub drain: Duration,
 }
 
 /// `[limits]`
@@ -366,6 +368,7 @@ impl Checks<'_> {
             header_timeout: seconds(self.number("boot.header_timeout_s", raw.header_timeout_s, 10, 1..=300)),
             idle_timeout: seconds(self.number("boot.idle_timeout_s", raw.idle_timeout_s, 60, 1..=3600)),
             local: raw.local.unwrap_or(LocalBoot::Exit),
+            drain: seconds(self.number("boot.drain_s", raw.drain_s, 3600, 0..=86_400)),
         }
     }
 

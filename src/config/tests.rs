@@ -173,7 +173,7 @@ fn every_known_key_is_accepted_and_no_other() {
         "discover" | "boot.open_state" | "boot.open_hosts" | "dnsmasq.proxy" => "false",
         _ => "30",
     };
-    for key in file::KEYS {
+    for key in file::KEYS.iter().copied() {
         let line = match key {
             "plugin" => "[[plugin]]
 name = \"a\"

@@ -29,6 +29,7 @@ use crate::render::Renderer;
 use crate::service::{PluginCore, Shelf};
 
 pub use finding::{Finding, Verdict, worst};
+pub use ports::{PortHolder, port_holder};
 
 /// Where tools of the administrator are, whatever the caller's own path is.
 const PATH: &str = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin";

@@ -42,6 +42,21 @@ impl Held {
     }
 }
 
+/// Who listens on a TCP port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortHolder {
+    /// The program's name; none if this user may not see it.
+    pub program: Option<String>,
+    /// As in a sentence: `held by python3 (process 42)`.
+    pub by: String,
+}
+
+/// Who listens on a TCP port at this moment, if anybody does. Blocks while it reads `/proc`.
+pub fn port_holder(port: u16) -> Option<PortHolder> {
+    let held = look().into_iter().find(|held| held.protocol == Protocol::Tcp && held.port == port)?;
+    Some(PortHolder { by: held.by(), program: held.program })
+}
+
 pub(super) fn look() -> Vec<Held> {
     let tables = [("tcp", Protocol::Tcp), ("tcp6", Protocol::Tcp), ("udp", Protocol::Udp), ("udp6", Protocol::Udp)];
     let sockets: Vec<(Protocol, u16, u64)> = tables

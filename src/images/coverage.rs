@@ -54,6 +54,11 @@ impl Coverage {
         self.pieces.iter().map(|piece| piece.end - piece.start).sum()
     }
 
+    /// The delivered bytes, in order.
+    pub fn pieces(&self) -> &[Range<u64>] {
+        &self.pieces
+    }
+
     /// The size of the file.
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 
 use serde_json::{Map, Value};
 
-use crate::domain::{Boot, BootId, Change, FetchRefused, Host, StateName, deliver, start_attempt};
+use crate::domain::{Boot, BootId, Change, FetchRefused, Host, StateName, start_attempt};
 use crate::hooks::{self, Hook, RenderRefused, RenderRequest, Run};
 use crate::images::{Delivery, FileName, OpenedFile, Refused};
 use crate::render::{BaseUrl, Document, RenderError};
@@ -175,7 +175,7 @@ impl Service {
         })
     }
 
-    async fn advance_boot(
+    pub(super) async fn advance_boot(
         &self,
         bootid: BootId,
         change: impl Fn(&Host) -> Result<Option<Change>, FetchRefused>,
@@ -210,7 +210,7 @@ fn fault(error: tokio::task::JoinError) -> FileRefused {
 }
 
 /// Whether a boot came further by this request, or had come so far before.
-enum Advanced {
+pub(super) enum Advanced {
     Now,
     Before,
 }
@@ -249,15 +249,7 @@ impl Delivery for Counted {
     }
 
     fn before_last(&self) -> BoxFuture<'_, io::Result<()>> {
-        async move {
-            let change = |host: &Host| deliver(host, &self.bootid, &self.file, self.service.clock.now());
-            match self.service.advance_boot(self.bootid, change).await {
-                // The boot was superseded while its payload was on the way: the order it belonged to is gone.
-                Ok(_) | Err(FileRefused::NotFound) => Ok(()),
-                Err(error) => Err(io::Error::other(error)),
-            }
-        }
-        .boxed()
+        self.service.delivered_or_bequeathed(self.bootid, &self.file).boxed()
     }
 }
 

@@ -13,6 +13,7 @@ mod files;
 mod finished;
 #[cfg(test)]
 mod fixtures;
+mod handover;
 mod hosts;
 mod images;
 mod notes;
@@ -29,7 +30,7 @@ mod safeguards;
 mod schedule;
 mod transition;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -47,6 +48,7 @@ pub use catalog::Shelf;
 pub use clock::{Clock, SystemClock};
 pub use explain::{Decision, Explanation};
 pub use files::{BootFile, FileRefused, PostInstallRefused, Wanted};
+pub use handover::{Carried, Heir};
 pub use hosts::{
     Act, Acted, Condition, ConditionError, Erased, HostsError, ImportOutcome, ImportProblem, Imported, Newcomer,
     Preview, Row, Selection, Selector, SelectorError, Taken, Terms, sentence,
@@ -114,6 +116,8 @@ pub struct Service {
     spaces: Spaces,
     /// One at a time is counted as a reinstall.
     reinstalling: Semaphore,
+    /// Set when the store is another process's.
+    heir: OnceLock<Arc<dyn Heir>>,
 }
 
 /// How often a decision is made anew because its host changed meanwhile.
@@ -141,6 +145,7 @@ impl Service {
             schedule: Schedule::default(),
             spaces: Spaces::default(),
             reinstalling: Semaphore::new(1),
+            heir: OnceLock::new(),
             store,
             hooks: ArcSwap::from_pointee(hooks),
             catalogue,

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::domain::{Activity, BootId, HostId};
 use crate::images::Coverage;
+
+use super::Carried;
 
 /// After this long without a request, a boot is no longer taken to be running. KIWI verifies the disk between its last
 /// download and its first report, which takes minutes.
@@ -17,6 +20,8 @@ const ACTIVITY_LINGERS: SignedDuration = SignedDuration::from_mins(5);
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     hosts: Mutex<HashMap<HostId, Running>>,
+    /// Whether machines may fetch other parts of the same files from another process.
+    is_shared: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -70,13 +75,7 @@ impl Progress {
         if running.bootid != bootid {
             *running = Running::new(bootid, history, now);
         }
-        let coverage = running.files.entry(file.to_owned()).or_insert_with(|| Coverage::new(size_bytes));
-        if coverage.size_bytes() != size_bytes {
-            // The image was replaced in the middle of a boot: what has been delivered of which file is not known any more.
-            *coverage = Coverage::new(size_bytes);
-            running.history = History::Muddled;
-        }
-        file.clone_into(&mut running.newest);
+        running.file(file, size_bytes);
         running.streams = running.streams.saturating_add(1);
         running.active_at = now;
     }
@@ -92,7 +91,9 @@ impl Progress {
         let history = running.history;
         running.files.get_mut(file).is_some_and(|coverage| {
             let may_complete = match history {
-                History::Whole => false,
+                History::Whole if !self.is_shared.load(Ordering::Acquire) => false,
+                // What another process delivers is not known either.
+                History::Whole => bytes.end == coverage.size_bytes(),
                 // What a former process delivered is not known: the end of a file may have been all that was missing.
                 History::Lost => bytes.end == coverage.size_bytes(),
                 History::Muddled => true,
@@ -109,6 +110,39 @@ impl Progress {
             running.streams = running.streams.saturating_sub(1);
             running.active_at = now;
         }
+    }
+
+    /// From now on machines may fetch files of the same boots from another process, too.
+    pub(super) fn share(&self) {
+        // Whoever adds bytes after this sees it.
+        let _hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_shared.store(true, Ordering::Release);
+    }
+
+    /// The files of boots that are being fetched.
+    pub(super) fn streaming(&self) -> Vec<Carried> {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let fetched = hosts.values().filter(|running| running.streams > 0);
+        fetched.filter_map(|running| running.carried(&running.newest)).collect()
+    }
+
+    /// How far a file of a boot came; none if it is not the host's newest boot.
+    pub(super) fn carried(&self, bootid: BootId, file: &str) -> Option<Carried> {
+        let hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        hosts.get(&bootid.host()).filter(|running| running.bootid == bootid)?.carried(file)
+    }
+
+    /// Takes over how far a file came in another process. A boot that this process serves is a newer one.
+    pub(super) fn carry(&self, carried: &Carried, now: Timestamp) {
+        let Carried { bootid, file, size_bytes, pieces } = carried;
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = hosts.entry(bootid.host()).or_insert_with(|| Running::new(*bootid, History::Lost, now));
+        if running.bootid != *bootid {
+            return;
+        }
+        let coverage = running.file(file, *size_bytes);
+        pieces.iter().for_each(|piece| coverage.add(piece.clone()));
+        running.active_at = now;
     }
 
     /// Whether files of this boot are being fetched.
@@ -147,6 +181,24 @@ impl Progress {
 }
 
 impl Running {
+    /// The file that is fetched now.
+    fn file(&mut self, file: &str, size_bytes: u64) -> &mut Coverage {
+        file.clone_into(&mut self.newest);
+        let coverage = self.files.entry(file.to_owned()).or_insert_with(|| Coverage::new(size_bytes));
+        if coverage.size_bytes() != size_bytes {
+            // The image was replaced in the middle of a boot: what has been delivered of which file is not known any more.
+            *coverage = Coverage::new(size_bytes);
+            self.history = History::Muddled;
+        }
+        coverage
+    }
+
+    fn carried(&self, file: &str) -> Option<Carried> {
+        let coverage = self.files.get(file)?;
+        let (size_bytes, pieces) = (coverage.size_bytes(), coverage.pieces().to_vec());
+        Some(Carried { bootid: self.bootid, file: file.to_owned(), size_bytes, pieces })
+    }
+
     const fn new(bootid: BootId, history: History, now: Timestamp) -> Self {
         Self { bootid, files: BTreeMap::new(), newest: String::new(), streams: 0, active_at: now, history }
     }

@@ -185,6 +185,11 @@ impl Store {
         self.kv.close().await;
     }
 
+    /// Closes the store and lets go of its files, for the next process: nothing can be read any more.
+    pub async fn release(&self) {
+        self.kv.release().await;
+    }
+
     /// The random name of this store; a restored one has another.
     pub const fn generation(&self) -> Generation {
         self.generation

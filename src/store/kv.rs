@@ -440,4 +440,12 @@ impl Backend {
             Self::Sled(kv) => kv.close().await,
         }
     }
+
+    /// Closes, and lets go of the files: another process may open them once this returns. Nothing can be read any more.
+    pub async fn release(&self) {
+        match self {
+            Self::Memory(kv) => kv.close(),
+            Self::Sled(kv) => kv.release().await,
+        }
+    }
 }

@@ -2,13 +2,14 @@
 //!
 //! Unknown -> waits as `new` -> gets an order from the command line -> starts by itself -> installs -> reports -> boots
 //! what it installed. On the way the server is killed twice, the UEFI machine waits through ten holds, and it is the one
-//! that walks a queue of two steps.
+//! that walks a queue of two steps, in the middle of which the server is restarted in order.
 
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
 
 use crate::machine::{Firmware, Identity, Machine};
 use crate::net::Bridge;
@@ -24,12 +25,13 @@ const NOTICE_TIME: Duration = Duration::from_secs(40);
 const WAITING: &str = "it waits for a state";
 const LEAVING: &str = "boots its local disk";
 const HOLDS: usize = 10;
+const PAYLOAD_BYTES: u64 = 32 << 20;
 
 pub(crate) fn run(dir: &Path, watch: bool) -> Result<u32> {
     let bridge = Bridge::new("e2e0", Bridge::ADDRESS)?;
     let mut server = Server::new(dir, &bridge)?;
     let payload = Payload::build(dir)?;
-    for (name, writes) in [("wipe", "wipe"), ("image1", "disk")] {
+    for (name, writes) in [("wipe", "wipe"), ("image1", "disk"), ("image2", "disk")] {
         add_image(&server, &payload, name, writes)?;
     }
     server.start()?;
@@ -50,13 +52,25 @@ fn add_image(server: &Server, payload: &Payload, name: &str, writes: &str) -> Re
     fs::create_dir_all(&dir)?;
     fs::copy(&payload.kernel, dir.join("linux"))?;
     fs::copy(&payload.initrd, dir.join("initrd"))?;
-    // Only the second step leaves a disk that boots.
-    let disk = if name == "image1" { "e2e.disk=/dev/vda" } else { "" };
+    // Only these leave a disk that boots, and one of them is fetched for a while.
+    let (payload, append) = match name {
+        "image1" => ("", "e2e.disk=/dev/vda"),
+        "image2" => ("payload = \"payload\"\n", "e2e.disk=/dev/vda e2e.payload=payload"),
+        _ => ("", ""),
+    };
+    if !payload.is_empty() {
+        fs::write(dir.join("payload"), large_payload())?;
+    }
     let manifest = format!(
-        "kind = \"linux\"\nkernel = \"linux\"\ninitrd = \"initrd\"\nwrites = \"{writes}\"\ndevice = \"/dev/vda\"\n\
-         append = \"console=ttyS0,115200 quiet panic=5 net.ifnames=0 e2e.image={name} {disk}\"\n"
+        "kind = \"linux\"\nkernel = \"linux\"\ninitrd = \"initrd\"\n{payload}writes = \"{writes}\"\ndevice = \"/dev/vda\"\n\
+         append = \"console=ttyS0,115200 quiet panic=5 net.ifnames=0 e2e.image={name} {append}\"\n"
     );
     Ok(fs::write(dir.join("image.toml"), manifest)?)
+}
+
+/// More than fits between two machines, and different everywhere.
+fn large_payload() -> Vec<u8> {
+    (0..PAYLOAD_BYTES / 8).flat_map(|number: u64| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes()).collect()
 }
 
 struct Walk {
@@ -98,13 +112,21 @@ impl Walk {
         while self.uefi.console.count(WAITING) < HOLDS {
             self.uefi.console.wait_for(WAITING, STEP_TIME)?;
         }
-        self.server.cli(&["host", "set", &uefi, "--state", "wipe,image1", "--yes"])?;
-        for (step, rest) in [("wipe", "image1"), ("image1", "finished")] {
+        self.server.cli(&["host", "set", &uefi, "--state", "wipe,image2", "--yes"])?;
+        for (step, rest) in [("wipe", "image2"), ("image2", "finished")] {
             self.uefi.console.wait_for(&format!("boots {step}"), FIRMWARE_TIME)?;
+            if step == "image2" {
+                self.uefi.console.wait_for("e2e: the payload of image2 comes", STEP_TIME)?;
+                self.server.hand_over()?;
+                let sum: String = Sha256::digest(large_payload()).iter().map(|byte| format!("{byte:02x}")).collect();
+                self.uefi.console.wait_for(&format!("e2e: the payload of image2 is {sum}"), STEP_TIME)?;
+            }
             self.uefi.console.wait_for(&format!("e2e: the script of {step} ended with 0"), STEP_TIME)?;
             self.server.wait_for_states(&uefi, rest, STEP_TIME)?;
         }
-        self.ok("after ten holds the UEFI machine walks wipe and image1 in order");
+        let attempts = self.server.events(&uefi)?.iter().filter(|event| *event == "attempt_started").count();
+        ensure!(attempts == 2, "the UEFI machine needed {attempts} attempts for two steps");
+        self.ok("after ten holds the UEFI machine walks wipe and image2 in order, over a restart in the middle of a payload");
 
         self.bios.console.wait_for(LEAVING, FIRMWARE_TIME)?;
         self.uefi.console.wait_for(LEAVING, FIRMWARE_TIME)?;

@@ -7,11 +7,12 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev
 exec </dev/console >/dev/console 2>&1
 
-url= disk= image=unnamed
+url= disk= payload= image=unnamed
 for word in $(cat /proc/cmdline); do
     case $word in
         razorurl=*) url=${word#razorurl=} ;;
         e2e.disk=*) disk=${word#e2e.disk=} ;;
+        e2e.payload=*) payload=${word#e2e.payload=} ;;
         e2e.image=*) image=${word#e2e.image=} ;;
     esac
 done
@@ -43,6 +44,13 @@ ip link set lo up
 until ip link set eth0 up; do echo "e2e: no network card"; sleep 1; done
 until udhcpc -i eth0 -q -n -t 5 -T 2 -s /etc/udhcpc.sh; do sleep 1; done
 
+# Like KIWI's installer: once, without another try. It takes its time, so that the server can be restarted meanwhile.
+if [ -n "$payload" ]; then
+    from="${url%%/post-install*}/b/${url##*bootid=}/$payload"
+    sum=$(wget -q -O - "$from" | { dd bs=1 count=64 of=/run/begin 2>/dev/null; echo "e2e: the payload of $image comes" >/dev/console
+        sleep 8; cat /run/begin -; } | sha256sum)
+    echo "e2e: the payload of $image is ${sum%% *}"
+fi
 if [ -n "$disk" ]; then
     dd if=/disk of="$disk" bs=64k conv=fsync 2>/dev/null && echo "e2e: $image wrote $disk"
 fi

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::net::Bridge;
@@ -24,6 +25,8 @@ pub(crate) struct Server {
     dir: PathBuf,
     arguments: Vec<String>,
     process: Option<Child>,
+    /// One that was told to end, and streams on.
+    leaving: Option<Child>,
 }
 
 impl Server {
@@ -39,7 +42,7 @@ impl Server {
         }
         arguments.extend(["--dnsmasq".to_owned(), bridge.name().to_owned()]);
         arguments.extend(["--dhcp-range".to_owned(), "192.168.42.100,192.168.42.199".to_owned()]);
-        Ok(Server { program: program(), dir, arguments, process: None })
+        Ok(Server { program: program(), dir, arguments, process: None, leaving: None })
     }
 
     /// The same server, with more arguments.
@@ -77,6 +80,14 @@ impl Server {
         Ok(())
     }
 
+    /// Restarts it in order: it is told to end, and the next one starts at once.
+    pub(crate) fn hand_over(&mut self) -> Result<()> {
+        let old = self.process.take().context("the server does not run")?;
+        kill_process(Pid::from_child(&old), Signal::TERM)?;
+        self.leaving = Some(old);
+        self.start()
+    }
+
     /// `kill -9`: no goodbye, nothing flushed.
     pub(crate) fn kill(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the server does not run")?;
@@ -99,6 +110,13 @@ impl Server {
     pub(crate) fn host(&self, host: &str) -> Result<Value> {
         let answer: Value = serde_json::from_str(&self.cli(&["host", "show", host, "--json"])?)?;
         answer.get(0).cloned().with_context(|| format!("`host show {host} --json` shows nothing"))
+    }
+
+    /// The words for what happened to a host, oldest first.
+    pub(crate) fn events(&self, id: &str) -> Result<Vec<String>> {
+        let answer: Value = serde_json::from_str(&self.cli(&["host", "events", id, "--json"])?)?;
+        let events = answer.as_array().context("the events are no list")?;
+        Ok(events.iter().filter_map(|event| event.get("kind")?.as_str().map(str::to_owned)).collect())
     }
 
     /// The number of the host with a serial.
@@ -139,5 +157,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         // The namespace ends what is left.
         let _ = self.kill();
+        if let Some(old) = &mut self.leaving {
+            let _ = old.kill();
+            let _ = old.wait();
+        }
     }
 }

@@ -52,7 +52,7 @@ fn a_restored_backup_writes_no_disk_until_it_is_released() {
     old.install(&server);
     late.installed(&server, "image1");
     let in_use = server.cli(&["restore", "kiwi.backup", "--data-dir", "data", "--replace-store"]);
-    in_use.refused(1, "is in use by another process");
+    in_use.refused(1, "is in use by process ");
     server.terminate();
 
     server.cli(&["restore", "kiwi.backup", "--data-dir", "data"]).refused(1, "add --replace-store");

@@ -27,6 +27,7 @@ mod operators;
 mod people;
 mod plane;
 mod plugins;
+mod restart;
 mod second_day;
 mod start;
 mod text;

@@ -125,6 +125,12 @@ impl Boot {
         Self { script, outcome, host: response.header("x-kiwispray-host").map(|id| id.parse().unwrap()), from }
     }
 
+    /// The boot that an answer hands out, for a client at 127.0.0.1.
+    #[track_caller]
+    pub(crate) fn of_script(response: &Response) -> Self {
+        Self::of(response, Ipv4Addr::LOCALHOST)
+    }
+
     fn client(&self, server: &Server) -> Client {
         server.http().from(self.from)
     }

@@ -1,7 +1,8 @@
 //! The server as a process of its own, on a port of its own, which may be killed and started again over the same data.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
@@ -20,13 +21,19 @@ pub(crate) struct Server {
     /// Where it was told to listen; 0: anywhere.
     port: u16,
     child: Child,
+    /// Whether the process is a keeper, whose death would leave the server alone.
+    is_kept: bool,
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<String>>,
 }
 
 /// A `kiwispray` command in a folder, without anything of the caller's environment that it would listen to.
 pub(crate) fn command(site: &Site) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kiwispray"));
+    command_of(site, env!("CARGO_BIN_EXE_kiwispray"))
+}
+
+fn command_of(site: &Site, program: &str) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KIWISPRAY_")) {
         command.env_remove(name);
     }
@@ -48,6 +55,25 @@ fn serve_command_at(site: &Site, port: u16) -> Command {
     command
 }
 
+/// The same with a socket as descriptor 3, as `sd_listen_fds(3)` says; only a shell can put it there.
+fn serve_command_on(site: &Site, socket: &TcpListener) -> Command {
+    let serve = serve_command(site);
+    let mut command = command_of(site, "sh");
+    command.args(["-c", "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\""]);
+    command.arg(serve.get_program()).args(serve.get_args());
+    command.stdin(OwnedFd::from(socket.try_clone().unwrap()));
+    command
+}
+
+fn kept_command(site: &Site, socket: &TcpListener) -> Command {
+    let serve = serve_command_on(site, socket);
+    let mut command = command_of(site, "sh");
+    // The shell and its script, then what it starts.
+    command.args(serve.get_args().take(2)).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/dist/systemd/keep"));
+    command.args(serve.get_args().skip(2)).stdin(OwnedFd::from(socket.try_clone().unwrap()));
+    command
+}
+
 impl Server {
     pub(crate) fn start(site: Site) -> Self {
         Self::start_at(site, 0)
@@ -56,8 +82,8 @@ impl Server {
     /// On a port that machines were told before.
     pub(crate) fn start_at(site: Site, port: u16) -> Self {
         let log = Arc::new(Mutex::new(String::new()));
-        let (child, address) = spawn(&site, port, &log);
-        Self { site, port, child, address, log }
+        let (child, address) = spawn(serve_command_at(&site, port), &log);
+        Self { site, port, child, is_kept: false, address, log }
     }
 
     /// A client at 127.0.0.1.
@@ -136,10 +162,15 @@ impl Server {
 
     /// Asks the server to stop, and waits until it has.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.tell_to_stop();
+        self.wait()
+    }
+
+    /// Waits until the server has ended by itself.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let begin = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.ended() {
                 return status;
             }
             assert!(begin.elapsed() < PATIENCE, "the server does not stop:\n{}", self.log());
@@ -148,7 +179,58 @@ impl Server {
     }
 
     pub(crate) fn restart(&mut self) {
-        (self.child, self.address) = spawn(&self.site, self.port, &self.log);
+        (self.child, self.address) = spawn(serve_command_at(&self.site, self.port), &self.log);
+    }
+
+    /// On a socket that somebody else made, as a service manager does.
+    pub(crate) fn start_on(site: Site, socket: &TcpListener) -> Self {
+        let log = Arc::new(Mutex::new(String::new()));
+        let (child, address) = spawn(serve_command_on(&site, socket), &log);
+        Self { site, port: 0, child, is_kept: false, address, log }
+    }
+
+    /// Asks the server to stop, and starts the next one over the same data before the old one has ended.
+    pub(crate) fn hand_over(&mut self) -> Leaving {
+        self.port = self.address.port();
+        let command = serve_command_at(&self.site, self.port);
+        self.hand_over_to(command)
+    }
+
+    /// The same, when both have their socket from somebody else.
+    pub(crate) fn hand_over_on(&mut self, socket: &TcpListener) -> Leaving {
+        let command = serve_command_on(&self.site, socket);
+        self.hand_over_to(command)
+    }
+
+    /// Starts it as systemd does: `dist/systemd/keep` is the process that signals reach and whose end is waited for.
+    pub(crate) fn start_kept(site: Site, socket: &TcpListener) -> Self {
+        let log = Arc::new(Mutex::new(String::new()));
+        let (child, address) = spawn(kept_command(&site, socket), &log);
+        Self { site, port: 0, child, is_kept: true, address, log }
+    }
+
+    /// Restarts it as systemd does: the next one is started when the main process has ended.
+    pub(crate) fn restart_kept(&mut self, socket: &TcpListener) -> ExitStatus {
+        let status = self.terminate();
+        (self.child, self.address) = spawn(kept_command(&self.site, socket), &self.log);
+        status
+    }
+
+    fn hand_over_to(&mut self, command: Command) -> Leaving {
+        self.tell_to_stop();
+        let (child, address) = spawn(command, &self.log);
+        self.address = address;
+        Leaving(std::mem::replace(&mut self.child, child))
+    }
+
+    /// Asks the server to stop, and does not wait.
+    pub(crate) fn tell_to_stop(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// What the server wrote so far.
@@ -159,7 +241,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        if self.is_kept && self.ended().is_none() {
+            self.tell_to_stop();
+        } else {
+            let _ = self.child.kill();
+        }
         let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("the server wrote:\n{}", self.log());
@@ -167,8 +253,38 @@ impl Drop for Server {
     }
 }
 
-fn spawn(site: &Site, port: u16, log: &Arc<Mutex<String>>) -> (Child, SocketAddr) {
-    let mut command = serve_command_at(site, port);
+/// A server that was told to stop, and streams on.
+pub(crate) struct Leaving(Child);
+
+impl Leaving {
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        let begin = Instant::now();
+        while self.is_running() {
+            assert!(begin.elapsed() < PATIENCE, "the old server does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn spawn(mut command: Command, log: &Arc<Mutex<String>>) -> (Child, SocketAddr) {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (sender, lines) = mpsc::channel();
     collect(child.stderr.take().unwrap(), Arc::clone(log), None);

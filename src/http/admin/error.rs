@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::domain::{IdentityRefused, MetadataError, RetryRefused, SetRefused};
 use crate::images::{ImportError, NotOffered};
-use crate::service::{ApproveRefused, HostsError, OutboxError, RemoveRefused, RosterError, ScheduleError};
+use crate::service::{ApproveRefused, FileRefused, HostsError, OutboxError, RemoveRefused, RosterError, ScheduleError};
 use crate::store::{KvError, StoreError};
 use crate::wire::Problem;
 
@@ -27,6 +27,10 @@ pub(super) enum Refusal {
     Unexplained(String),
     /// A plugin stores nothing there.
     NoKey(String),
+    /// That a payload was delivered could not be noted.
+    Delivery(FileRefused),
+    /// What only the server before this one may say.
+    NotTheServer,
     /// There is no such path.
     NoRoute,
     /// The path has no such method.
@@ -64,6 +68,8 @@ impl Refusal {
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::Unexplained(_) => (StatusCode::NOT_FOUND, "not_seen"),
             Self::NoKey(_) => (StatusCode::NOT_FOUND, "key_not_found"),
+            Self::Delivery(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
+            Self::NotTheServer => (StatusCode::FORBIDDEN, "not_the_server"),
             Self::NoRoute => (StatusCode::NOT_FOUND, "no_route"),
             Self::NoMethod => (StatusCode::METHOD_NOT_ALLOWED, "no_method"),
             Self::Unreadable(_) => (StatusCode::INTERNAL_SERVER_ERROR, "images_unreadable"),
@@ -86,6 +92,8 @@ impl Refusal {
             Self::Outbox(error) => error.to_string(),
             Self::Schedule(error) => error.to_string(),
             Self::BadRequest(why) | Self::Unexplained(why) | Self::NoKey(why) => why.clone(),
+            Self::Delivery(error) => error.to_string(),
+            Self::NotTheServer => "this is for servers of the same account only".to_owned(),
             Self::NoRoute => "the admin plane has no such path".to_owned(),
             Self::NoMethod => "this path has no such method".to_owned(),
             Self::Unreadable(error) => format!("the images folder cannot be read: {error}"),

@@ -8,6 +8,7 @@ mod configuration;
 mod error;
 mod events;
 mod freeze;
+mod handover;
 mod hosts;
 mod images;
 mod import;
@@ -37,6 +38,7 @@ use crate::service::{Reloader, Roster, Service};
 
 use error::Refusal;
 
+pub use handover::{tell_delivered, tell_streaming};
 pub use peer::Peer;
 pub use server::serve;
 pub use socket::{SocketError, bind};
@@ -131,6 +133,8 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .route("/quarantine/lift", post(backup::lift))
         .route("/config/reload", post(configuration::reload))
         .route("/events", get(events::stream))
+        .route(handover::STREAMING, post(handover::streaming))
+        .route(handover::DELIVERED, post(handover::delivered))
         .route("/status", get(status::status));
     Router::new()
         .nest("/api/v1", api)

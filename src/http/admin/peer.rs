@@ -18,6 +18,11 @@ impl Peer {
         Self { uid: stream.peer_cred().ok().map(|credentials| credentials.uid()) }
     }
 
+    /// Whether it runs as this process does.
+    pub(super) fn is_this_account(&self) -> bool {
+        self.uid == Some(rustix::process::geteuid().as_raw())
+    }
+
     /// As events name this peer: by its account's name, or its number.
     pub(super) fn actor(&self) -> Actor {
         let Some(uid) = self.uid else { return Actor::Operator("unknown".to_owned()) };

@@ -24,7 +24,7 @@ use axum::routing::{any, get};
 use crate::render::BaseUrl;
 use crate::service::Service;
 
-pub use connection::{Limits, Peer, serve};
+pub use connection::{Limits, Peer, Transfers, serve};
 
 /// Longest body of a report, in bytes: an inventory of 64 KB metadata in a form's encoding.
 const MOST_BODY_BYTES: usize = 1024 * 1024;

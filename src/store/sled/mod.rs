@@ -53,19 +53,23 @@ pub struct SledKv {
 
 /// What the threads and the readers have in common.
 struct Shared {
-    tree: ::sled::Db,
-    /// Readers share it, the writer takes it to apply a commit: so a read of several keys is one snapshot.
-    snapshot: RwLock<()>,
+    /// Readers share it, the writer takes it to apply a commit: so a read of several keys is one snapshot. None once the
+    /// store was given back.
+    files: RwLock<Option<Files>>,
     applied: AtomicU64,
     /// Keys that are gone but not yet durably; a reader who finds nothing waits for their revisions.
     deleted: Mutex<BTreeMap<Key, Revision>>,
     ring: Arc<Ring>,
     progress: Progress,
-    /// An own descriptor of sled's log, to sync it for good.
-    log_file: File,
     min_free_bytes: u64,
     #[cfg(test)]
     fail_next_sync: std::sync::atomic::AtomicBool,
+}
+
+/// What keeps other processes from the store as long as it is there. The writer has copies, and ends first.
+struct Files {
+    tree: ::sled::Db,
+    log_file: File,
     /// Declared last, so that it is released after sled has closed its files.
     _lock_file: LockFile,
 }
@@ -89,21 +93,20 @@ impl SledKv {
     pub fn open(dir: &Path, options: &SledOptions) -> Result<Self, OpenError> {
         let opened = open::open(dir, options)?;
         let progress = Progress::new(opened.head.revision);
+        let failed = |source| OpenError::Io { doing: "start the writer of", dir: dir.to_owned(), source };
+        let log = writer::Log { tree: opened.tree.clone(), file: opened.log_file.try_clone().map_err(failed)? };
+        let files = Files { tree: opened.tree, log_file: opened.log_file, _lock_file: opened.lock_file };
         let shared = Arc::new(Shared {
-            tree: opened.tree,
-            snapshot: RwLock::new(()),
+            files: RwLock::new(Some(files)),
             applied: AtomicU64::new(opened.head.revision.get()),
             deleted: Mutex::default(),
             ring: Arc::new(Ring::new(opened.head.revision)),
             progress,
-            log_file: opened.log_file,
             min_free_bytes: options.min_free_bytes,
             #[cfg(test)]
             fail_next_sync: std::sync::atomic::AtomicBool::new(false),
-            _lock_file: opened.lock_file,
         });
-        let (requests, writer) = writer::spawn(&shared, opened.head, opened.watermark)
-            .map_err(|source| OpenError::Io { doing: "start the writer of", dir: dir.to_owned(), source })?;
+        let (requests, writer) = writer::spawn(&shared, log, opened.head, opened.watermark).map_err(failed)?;
         Ok(Self { shared, requests: Mutex::new(Some(requests)), writer: Mutex::new(Some(writer)) })
     }
 }
@@ -172,6 +175,18 @@ impl SledKv {
         let (_, _) = (joined.await, self.stopped().await);
     }
 
+    /// Closes the store and gives its files back: another process may open it once this returns. Nothing can be read
+    /// any more.
+    pub(super) async fn release(&self) {
+        self.close().await;
+        let shared = Arc::clone(&self.shared);
+        // Waits for readers, and closing sled's files takes a moment. The task cannot panic.
+        let released = tokio::task::spawn_blocking(move || {
+            drop(shared.files.write().unwrap_or_else(PoisonError::into_inner).take());
+        });
+        drop(released.await);
+    }
+
     fn stop_reason(&self) -> Stopped {
         self.shared.progress.mark().stopped.unwrap_or(Stopped::Closed)
     }
@@ -193,8 +208,9 @@ impl fmt::Debug for SledKv {
 
 impl Shared {
     fn get(&self, keys: &[Key]) -> Result<Touched<Vec<Option<Entry>>>, KvError> {
-        let _snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
-        let read = || keys.iter().map(|key| layout::get(&self.tree, key)).collect::<Result<Vec<_>, _>>();
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let tree = &files.as_ref().ok_or(KvError::NotApplied(Stopped::Closed))?.tree;
+        let read = || keys.iter().map(|key| layout::get(tree, key)).collect::<Result<Vec<_>, _>>();
         let data = caught(read).map_err(KvError::Corrupt)?;
         let deleted = lock(&self.deleted);
         let revision = |(key, entry): (&Key, &Option<Entry>)| match entry {
@@ -207,8 +223,9 @@ impl Shared {
     }
 
     fn scan(&self, prefix: &[u8], after: Option<&[u8]>, limit: u32) -> Result<Touched<Vec<Entry>>, KvError> {
-        let _snapshot = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
-        let data = caught(|| layout::scan(&self.tree, prefix, after, limit)).map_err(KvError::Corrupt)?;
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        let tree = &files.as_ref().ok_or(KvError::NotApplied(Stopped::Closed))?.tree;
+        let data = caught(|| layout::scan(tree, prefix, after, limit)).map_err(KvError::Corrupt)?;
         // Deletions elsewhere under the prefix may be among these; waiting for them too is harmless.
         let deleted = lock(&self.deleted);
         let gone = deleted.iter().filter(|(key, _)| key.as_bytes().starts_with(prefix)).map(|(_, revision)| *revision);
@@ -232,7 +249,8 @@ impl Shared {
             return Err(KvError::NotApplied(reason));
         }
         let floor_bytes = self.min_free_bytes;
-        match free_bytes(&self.log_file) {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        match free_bytes(&files.as_ref().ok_or(KvError::NotApplied(Stopped::Closed))?.log_file) {
             Ok(free_bytes) if free_bytes < floor_bytes => Err(KvError::Full { free_bytes, floor_bytes }),
             // A file system that cannot tell is asked by writing to it.
             Ok(_) | Err(_) => Ok(()),

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -44,10 +45,12 @@ impl Default for SledOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process has it open.
-    #[error("the store in {} is in use by another process", dir.display())]
+    #[error("the store in {} is in use by {}", dir.display(), named(*.by))]
     InUse {
         /// The folder of the store.
         dir: PathBuf,
+        /// The number of that process, if it said so.
+        by: Option<u32>,
     },
     /// The disk is too full to open it; nothing is damaged.
     #[error("the disk of the store in {} is full: free some space and start again, nothing is lost", dir.display())]
@@ -151,6 +154,8 @@ pub(super) fn lock(dir: &Path) -> Result<LockFile, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(source) => return Err(failed("open", dir, source)),
     }
+    // Only for the message to others; that the file cannot be written is found out by those who must.
+    drop(file.0.set_len(0).and_then(|()| file.0.write_all_at(std::process::id().to_string().as_bytes(), 0)));
     Ok(file)
 }
 
@@ -164,7 +169,10 @@ fn wait_for_lock(file: &File, dir: &Path) -> Result<(), OpenError> {
                 std::thread::sleep(LOCK_PAUSE);
                 waited += LOCK_PAUSE;
             }
-            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { dir: dir.to_owned() }),
+            Err(TryLockError::WouldBlock) => {
+                let by = fs::read_to_string(dir.join(LOCK_FILE)).ok().and_then(|text| text.parse().ok());
+                return Err(OpenError::InUse { dir: dir.to_owned(), by });
+            }
             Err(TryLockError::Error(source)) => return Err(failed("lock", dir, source)),
         }
     }
@@ -258,6 +266,10 @@ fn open_watermark(dir: &Path, found: Option<(WatermarkFile, Watermark)>, head: H
     };
     file.write(Watermark { revision: head.revision, closed: false })?;
     Ok(file)
+}
+
+fn named(process: Option<u32>) -> String {
+    process.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
 }
 
 fn failed(doing: &'static str, dir: &Path, source: io::Error) -> OpenError {

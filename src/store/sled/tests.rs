@@ -224,6 +224,24 @@ async fn a_store_is_opened_once_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_released_store_can_be_opened_while_its_old_owner_lives_and_shows_nothing_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = open(dir.path()).unwrap();
+    old.commit(put(1)).await.unwrap();
+    let refused = open(dir.path()).unwrap_err().to_string();
+    assert!(refused.ends_with(&format!("is in use by process {}", std::process::id())), "{refused}");
+    old.release().await;
+    let new = open(dir.path()).unwrap();
+    new.commit(put(2)).await.unwrap();
+    assert!(new.get(&[key(1)]).await.unwrap().1[0].is_some());
+    let is_closed = |error: KvError| matches!(error, KvError::NotApplied(Stopped::Closed));
+    assert!(is_closed(old.get(&[key(2)]).await.unwrap_err()));
+    assert!(is_closed(old.commit(put(3)).await.unwrap_err()));
+    assert!(is_closed(old.scan(b"", None, 1).await.unwrap_err()));
+    assert!(is_closed(old.writable().unwrap_err()));
+}
+
+#[tokio::test]
 async fn after_a_failed_sync_nothing_is_acknowledged_or_shown() {
     let dir = tempfile::tempdir().unwrap();
     let kv = open(dir.path()).unwrap();

@@ -7,6 +7,7 @@
 //! Invariant: an acknowledgement, a change in the ring and the durable revision come after `flush` and `fdatasync` of
 //! everything up to them, and after the watermark of the batch before. The first error ends all of that for good.
 use std::{
+    fs::File,
     io,
     panic::{self, AssertUnwindSafe},
     sync::{Arc, PoisonError, atomic::Ordering},
@@ -40,6 +41,12 @@ pub(super) enum Request {
     End,
 }
 
+/// sled, and an own descriptor of its log, to sync it for good.
+pub(super) struct Log {
+    pub(super) tree: ::sled::Db,
+    pub(super) file: File,
+}
+
 /// A commit on its way to the disk.
 struct Applied {
     revision: Revision,
@@ -50,13 +57,14 @@ struct Applied {
 /// Starts the threads; they end after [`Request::End`] or when the last sender is dropped, once everything is durable.
 pub(super) fn spawn(
     shared: &Arc<Shared>,
+    log: Log,
     head: Head,
     file: WatermarkFile,
 ) -> io::Result<(mpsc::Sender<Request>, JoinHandle<()>)> {
     let (requests, waiting) = mpsc::channel(MAX_WAITING);
     let shared = Arc::clone(shared);
     let writer = thread::Builder::new().name("store-write".to_owned()).spawn(move || {
-        guarded(&shared, "the writing thread", || run(&shared, head, waiting, file));
+        guarded(&shared, "the writing thread", || run(&shared, log, head, waiting, file));
         // After a panic as well as at the regular end: whoever waits is told.
         shared.progress.stop(Stopped::Closed);
     })?;
@@ -64,11 +72,11 @@ pub(super) fn spawn(
 }
 
 /// Runs the writer, and the watermark's thread within it.
-fn run(shared: &Shared, head: Head, waiting: mpsc::Receiver<Request>, file: WatermarkFile) {
+fn run(shared: &Shared, log: Log, head: Head, waiting: mpsc::Receiver<Request>, file: WatermarkFile) {
     let pacer = Pacer::new(head.revision);
     let file = thread::scope(|scope| {
         let watermark = scope.spawn(|| pacer.run(file));
-        let written = panic::catch_unwind(AssertUnwindSafe(|| write(shared, head, waiting, &pacer)));
+        let written = panic::catch_unwind(AssertUnwindSafe(|| write(shared, &log, head, waiting, &pacer)));
         pacer.end();
         let file = watermark.join();
         match written {
@@ -86,7 +94,7 @@ fn run(shared: &Shared, head: Head, waiting: mpsc::Receiver<Request>, file: Wate
     }
 }
 
-fn write(shared: &Shared, mut head: Head, mut waiting: mpsc::Receiver<Request>, pacer: &Pacer) {
+fn write(shared: &Shared, log: &Log, mut head: Head, mut waiting: mpsc::Receiver<Request>, pacer: &Pacer) {
     let mut batch: Vec<Applied> = Vec::with_capacity(MAX_BATCH);
     while let Some(first) = waiting.blocking_recv() {
         let mut plan = Plan::after(head);
@@ -96,9 +104,9 @@ fn write(shared: &Shared, mut head: Head, mut waiting: mpsc::Receiver<Request>, 
                 Request::End => waiting.close(),
                 Request::Commit { commit, reply } => {
                     if plan.precedes(&commit) || plan.bytes > MAX_PLAN_BYTES {
-                        plan = Plan::after(apply(shared, plan));
+                        plan = Plan::after(apply(shared, log, plan));
                     }
-                    match add(shared, &mut plan, &commit) {
+                    match add(shared, log, &mut plan, &commit) {
                         Ok(revision) => batch.push(Applied { revision, ops: commit.ops, reply }),
                         // Nobody may be waiting any more.
                         Err(refusal) => drop(reply.send(refusal)),
@@ -107,9 +115,9 @@ fn write(shared: &Shared, mut head: Head, mut waiting: mpsc::Receiver<Request>, 
             }
             next = if batch.len() < MAX_BATCH { waiting.try_recv().ok() } else { None };
         }
-        head = apply(shared, plan);
+        head = apply(shared, log, plan);
         if !batch.is_empty() {
-            finish(shared, &mut batch, pacer);
+            finish(shared, log, &mut batch, pacer);
         }
     }
     // A watermark that failed last is as bad as one that failed between.
@@ -119,9 +127,9 @@ fn write(shared: &Shared, mut head: Head, mut waiting: mpsc::Receiver<Request>, 
 }
 
 /// `Err` is the answer for a commit that is not to be applied.
-fn add(shared: &Shared, plan: &mut Plan, commit: &Commit) -> Result<Revision, Result<Outcome, KvError>> {
+fn add(shared: &Shared, log: &Log, plan: &mut Plan, commit: &Commit) -> Result<Revision, Result<Outcome, KvError>> {
     shared.writable().map_err(Err)?;
-    match caught(|| plan.add(&shared.tree, commit)) {
+    match caught(|| plan.add(&log.tree, commit)) {
         Ok(Ok(revision)) => Ok(revision),
         Ok(Err(key)) => Err(Ok(Outcome::Conflict(key))),
         Err(corrupt) => Err(Err(KvError::Corrupt(corrupt))),
@@ -130,15 +138,15 @@ fn add(shared: &Shared, plan: &mut Plan, commit: &Commit) -> Result<Revision, Re
 
 /// Applies what is planned, if anything, and returns the head afterwards. A failure stops the store; [`finish`] tells
 /// those who wait.
-fn apply(shared: &Shared, mut plan: Plan) -> Head {
+fn apply(shared: &Shared, log: &Log, mut plan: Plan) -> Head {
     let head = plan.head;
     if plan.is_empty() {
         return head;
     }
-    let _snapshot = shared.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+    let _snapshot = shared.files.write().unwrap_or_else(PoisonError::into_inner);
     // Before the batch, so that they are there even if only half of it is applied.
     lock(&shared.deleted).extend(std::mem::take(&mut plan.deleted));
-    let apply = || shared.tree.apply_batch(plan.into_batch()).map_err(|error| layout::backend_error(&error));
+    let apply = || log.tree.apply_batch(plan.into_batch()).map_err(|error| layout::backend_error(&error));
     match caught(apply) {
         Ok(()) => shared.applied.store(head.revision.get(), Ordering::Release),
         Err(error) => drop(fail(shared, "applying commits", &error)),
@@ -147,9 +155,9 @@ fn apply(shared: &Shared, mut plan: Plan) -> Head {
 }
 
 /// Makes the batch durable and acknowledges it, or says to all of it why not.
-fn finish(shared: &Shared, batch: &mut Vec<Applied>, pacer: &Pacer) {
+fn finish(shared: &Shared, log: &Log, batch: &mut Vec<Applied>, pacer: &Pacer) {
     let stopped = shared.progress.mark().stopped;
-    match stopped.map_or_else(|| sync(shared, pacer), Err) {
+    match stopped.map_or_else(|| sync(shared, log, pacer), Err) {
         Ok(()) => acknowledge(shared, batch, pacer),
         Err(reason) => {
             for Applied { reply, .. } in batch.drain(..) {
@@ -161,14 +169,14 @@ fn finish(shared: &Shared, batch: &mut Vec<Applied>, pacer: &Pacer) {
 
 /// sled's `flush` hands everything to the kernel, `fdatasync` brings it to the disk. The watermark of the batch before
 /// is being written meanwhile and must be there too.
-fn sync(shared: &Shared, pacer: &Pacer) -> Result<(), Stopped> {
-    let flush = || shared.tree.flush().map_err(|error| layout::backend_error(&error));
+fn sync(shared: &Shared, log: &Log, pacer: &Pacer) -> Result<(), Stopped> {
+    let flush = || log.tree.flush().map_err(|error| layout::backend_error(&error));
     caught(flush).map_err(|error| fail(shared, "flushing the store", &error))?;
     #[cfg(test)]
     if shared.fail_next_sync.swap(false, Ordering::AcqRel) {
         return Err(fail(shared, "syncing the store", &io::Error::other("injected")));
     }
-    shared.log_file.sync_data().map_err(|error| fail(shared, "syncing the store", &error))?;
+    log.file.sync_data().map_err(|error| fail(shared, "syncing the store", &error))?;
     pacer.settled().inspect_err(|reason| shared.progress.stop(reason.clone()))
 }
 
