@@ -118,7 +118,7 @@ impl Hook {
         if !foreign.is_empty() {
             let names: Vec<_> = foreign.iter().map(|path| harmless(&root.join(path).display().to_string())).collect();
             let text =
-                format!("nothing was written: {} differ(s) from what would be; --force replaces it", names.join(", "));
+                format!("nothing was written, as someone changed {}: --force replaces what is there", names.join(", "));
             return Err(CliError { exit: Exit::Conflict, text });
         }
         for (path, content) in &changes {
