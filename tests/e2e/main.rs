@@ -23,10 +23,10 @@ mod manual;
 mod net;
 mod payload;
 mod server;
-mod walks;
 #[path = "../support/shell.rs"]
 #[allow(clippy::unwrap_used, reason = "the integration tests'")]
 mod shell;
+mod walks;
 
 use std::process::ExitCode;
 use std::time::Instant;
