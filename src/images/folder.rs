@@ -113,6 +113,7 @@ pub fn import_folder(
                 writes: *writes,
                 device: None,
                 inventory: false,
+                first_boot: None,
                 files,
             };
             (manifest, Vec::new())

@@ -421,6 +421,7 @@ impl<'a> Incoming<'a> {
             writes: Writes::Disk,
             device: None,
             inventory: false,
+            first_boot: None,
             files: self.files.into_values().collect(),
         };
         Ok((manifest, dropped))

@@ -97,6 +97,7 @@ pub(super) fn store(
         writes: Writes::Nothing,
         device: None,
         inventory: false,
+        first_boot: None,
         files: incoming.finish_plain()?,
     })
 }

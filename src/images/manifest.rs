@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{DevicePolicy, Writes};
+use crate::domain::{DevicePolicy, FirstBoot, Writes};
 
 use super::live::is_iso_name;
 use super::names::{FileName, KernelArgs, Sha256Sum};
@@ -53,6 +53,8 @@ pub struct Manifest {
     pub device: Option<DevicePolicy>,
     /// Whether machines in this state may post `/update`.
     pub inventory: bool,
+    /// What is told where the documents of the first boot are; none: only the post-install script is offered.
+    pub first_boot: Option<FirstBoot>,
     /// The files as they were imported.
     pub files: Vec<FileRecord>,
 }
@@ -141,7 +143,8 @@ const OWN_WORDS: [&str; 7] = [
     "initrd",
 ];
 
-const KEYS: [&str; 9] = ["kind", "kernel", "initrd", "payload", "append", "writes", "device", "inventory", "file"];
+const KEYS: [&str; 10] =
+    ["kind", "kernel", "initrd", "payload", "append", "writes", "device", "inventory", "first_boot", "file"];
 const FILE_KEYS: [&str; 4] = ["name", "size", "sha256", "raw_size"];
 
 /// `image.toml` as it is written.
@@ -160,6 +163,8 @@ struct ManifestToml {
     device: Option<DevicePolicy>,
     #[serde(default)]
     inventory: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_boot: Option<FirstBoot>,
     #[serde(default, rename = "file", skip_serializing_if = "Vec::is_empty")]
     files: Vec<FileRecord>,
 }
@@ -182,6 +187,7 @@ impl Manifest {
             writes: toml.writes,
             device: toml.device,
             inventory: toml.inventory,
+            first_boot: toml.first_boot,
             files: toml.files,
         };
         manifest.check()?;
@@ -200,9 +206,12 @@ impl Manifest {
             writes: this.writes,
             device: this.device,
             inventory: this.inventory,
+            first_boot: this.first_boot,
             files: this.files,
         })?;
-        Ok(format!("# Made by `kiwispray image import`. `append`, `device` and `inventory` may be edited.\n{body}"))
+        Ok(format!(
+            "# Made by `kiwispray image import`. `append`, `device`, `inventory` and `first_boot` may be edited.\n{body}"
+        ))
     }
 
     /// Every file that the image cannot do without: kernel, initrd, payload and those with a `[[file]]` table.

@@ -81,6 +81,7 @@ pub(super) fn store(mut incoming: Incoming<'_>, plain: &Plain, mut source: impl 
         writes: plain.writes,
         device: None,
         inventory: false,
+        first_boot: None,
         files: incoming.finish_plain()?,
     })
 }

@@ -57,6 +57,7 @@ fn variables(hosts: &[OldHost]) -> Value {
             "manufacturer": "", "product": "", "state": "image1", "states": ["image1"], "metadata": metadata,
         },
         "image": "image1",
+        "instance": format!("kiwispray-{}-1", id.get()),
         "bootid": bootid,
         "files": format!("{base}/b/{bootid}/"),
         "boot": {

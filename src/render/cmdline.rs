@@ -1,13 +1,13 @@
 //! Kernel command lines, built from typed parts.
 //!
-//! The invariant: a [`SafeLine`] can be made only here, and every word of it is one [`KernelArg`] or the constant that lets
-//! iPXE name the network card. What the server decides (where the image is, which disk dies) can not be overridden by an
+//! The invariant: a [`SafeLine`] can be made only here, and every word of it is one [`KernelArg`], cloud-init's seed, or the constant
+//! that lets iPXE name the network card. What the server decides (where the image is, which disk dies) can not be overridden by an
 //! image's or a plugin's arguments. The parameters are KIWI's, from its documentation and its dracut modules.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::domain::DevicePolicy;
+use crate::domain::{DevicePolicy, FirstBoot};
 use serde::{Serialize, Serializer};
 
 /// Longest command line in bytes: what the x86 kernel takes (`COMMAND_LINE_SIZE` less its NUL).
@@ -17,6 +17,9 @@ pub const ARG_BYTES_MAX: usize = 1536;
 
 /// Names the card that iPXE booted from; iPXE fills it in.
 const BOOTIF: &str = "BOOTIF=01-${mac:hexhyp}";
+
+/// Before the URL of cloud-init's seed. The semicolon stands within a word, so to iPXE it ends no command.
+const NOCLOUD: &str = "ds=nocloud-net;s=";
 
 /// What only the server may say: an image's own value for these is left out. KIWI writes some of them into `.append`.
 const SERVER_KEYS: [&str; 9] = [
@@ -225,11 +228,28 @@ impl SafeLine {
         if line.len() > LINE_BYTES_MAX { Err(CmdlineError::TooLong(line.len())) } else { Ok(SafeLine(line)) }
     }
 
+    /// The same, with what tells the installed system where the documents of its first boot are. `files` is the URL below
+    /// which they are, with a slash at the end.
+    pub fn with_first_boot(self, first_boot: FirstBoot, files: &str) -> Result<SafeLine, CmdlineError> {
+        files.parse::<KernelArg>()?;
+        let words = match first_boot {
+            // `nocloud-net` for older cloud-inits, which new ones still read.
+            FirstBoot::Nocloud => format!("{NOCLOUD}{files}"),
+            FirstBoot::Ignition => {
+                format!("ignition.firstboot ignition.platform.id=metal ignition.config.url={files}config.ign")
+            }
+        };
+        let line = format!("{} {words}", self.0);
+        if line.len() > LINE_BYTES_MAX { Err(CmdlineError::TooLong(line.len())) } else { Ok(SafeLine(line)) }
+    }
+
     /// Whether a text is what [`SafeLine`] makes: a template's variable could have been given by someone else.
     pub(crate) fn is_safe(text: &str) -> bool {
         text.len() <= LINE_BYTES_MAX
             && !text.contains(['\n', '\r', '\t'])
-            && text.split(' ').all(|word| word == BOOTIF || word.parse::<KernelArg>().is_ok())
+            && text
+                .split(' ')
+                .all(|word| word == BOOTIF || word.strip_prefix(NOCLOUD).unwrap_or(word).parse::<KernelArg>().is_ok())
     }
 }
 
@@ -264,6 +284,21 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_documents_of_the_first_boot_are_named_at_the_end_and_only_by_plain_urls() {
+        let line = || SafeLine("initrd=initrd".to_owned());
+        let seed = line().with_first_boot(FirstBoot::Nocloud, "http://192.0.2.1:5000/b/x/").unwrap();
+        assert_eq!(seed.to_string(), "initrd=initrd ds=nocloud-net;s=http://192.0.2.1:5000/b/x/");
+        assert!(SafeLine::is_safe(&seed.to_string()));
+        let config = line().with_first_boot(FirstBoot::Ignition, "http://192.0.2.1:5000/b/x/").unwrap();
+        assert!(config.to_string().ends_with(" ignition.config.url=http://192.0.2.1:5000/b/x/config.ign"));
+        assert!(SafeLine::is_safe(&config.to_string()));
+        for bad in ["", "http://x/ y", "http://x/;reboot", "http://x/${net0/mac}"] {
+            assert!(line().with_first_boot(FirstBoot::Nocloud, bad).is_err(), "{bad}");
+        }
+        assert!(!SafeLine::is_safe("ds=nocloud-net;s=a;b"));
+    }
+
     use super::*;
     use crate::render::escape::tests::hostile_values;
 

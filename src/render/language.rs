@@ -32,7 +32,10 @@ impl Language {
     /// The language of a document by its name without `.hbs`: `post_install.sh`, `user-data`, `host.ipxe`.
     pub fn of(document: &str) -> Option<Language> {
         match document {
-            "user-data" | "meta-data" | "vendor-data" | "network-config" => return Some(Language::Yaml),
+            "user-data" | "meta-data" | "vendor-data" | "network-config" | "minion.conf" => {
+                return Some(Language::Yaml);
+            }
+            "hostname" | "motd" => return Some(Language::Text),
             "config.bootoptions" => return Some(Language::KernelArgs),
             _ => {}
         }

@@ -25,7 +25,7 @@ const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 const CACHE_ENTRIES_MAX: usize = 1024;
 
 /// The templates compiled into the server, by document name.
-pub(crate) const BUILT_IN: [(&str, &str); 9] = [
+pub(crate) const BUILT_IN: &[(&str, &str)] = &[
     ("_failed.ipxe", include_str!("../../templates/_failed.ipxe.hbs")),
     ("_wait.ipxe", include_str!("../../templates/_wait.ipxe.hbs")),
     ("boot_kiwi.ipxe", include_str!("../../templates/boot_kiwi.ipxe.hbs")),
@@ -34,6 +34,13 @@ pub(crate) const BUILT_IN: [(&str, &str); 9] = [
     ("hold.ipxe", include_str!("../../templates/hold.ipxe.hbs")),
     ("local.ipxe", include_str!("../../templates/local.ipxe.hbs")),
     ("new.ipxe", include_str!("../../templates/new.ipxe.hbs")),
+    ("config.ign", include_str!("../../templates/config.ign.hbs")),
+    ("hostname", include_str!("../../templates/hostname.hbs")),
+    ("meta-data", include_str!("../../templates/meta-data.hbs")),
+    ("minion.conf", include_str!("../../templates/minion.conf.hbs")),
+    ("motd", include_str!("../../templates/motd.hbs")),
+    ("user-data", include_str!("../../templates/user-data.hbs")),
+    ("vendor-data", include_str!("../../templates/vendor-data.hbs")),
     ("post_install.sh", include_str!("../../templates/post_install.sh.hbs")),
 ];
 

@@ -143,6 +143,12 @@ impl Renderer {
         }
     }
 
+    /// Whether a document's template is the built-in one, so that nobody here wrote it.
+    pub fn is_built_in(&self, image_dir: Option<&Path>, name: &str) -> bool {
+        let source = self.library.find(&scope_of(image_dir), name, &mut Vec::new());
+        source.is_ok_and(|source| matches!(source.origin, Origin::BuiltIn(_)))
+    }
+
     /// Whether a site's template declares in its header comment, by a line `Writes: nothing`, that booting it changes no
     /// disk, so that it may be booted any number of times.
     pub fn says_it_writes_nothing(&self, name: &str) -> bool {

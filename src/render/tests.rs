@@ -93,6 +93,7 @@ fn all_scripts(host: &HostVars, reason: &str) -> Vec<BootScript> {
 
 fn document_vars(host: HostVars, vars: serde_json::Value) -> DocumentVars {
     DocumentVars {
+        instance: "kiwispray-3-1".to_owned(),
         server: server(),
         host,
         image: "leap".into(),

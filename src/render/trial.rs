@@ -144,6 +144,7 @@ pub(crate) fn sample(name: &str, metadata: &Map<String, Value>) -> Value {
             host,
             image: "image1".to_owned(),
             bootid: bootid.expose(),
+            instance: "kiwispray-7-1".to_owned(),
             files: base.files(&bootid),
             calls: CallVars::new(&base, &bootid),
             vars: json!({}),

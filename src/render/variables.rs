@@ -181,6 +181,7 @@ const BOOT: &[Variable] = &[
 ];
 
 const DOCUMENT: &[Variable] = &[
+    variable("instance", "text", "names what is installed: one order of one host", "instance-id: {{instance}}", None),
     variable("bootid", "text", "the secret of this boot", "{{bootid}}", Some("@bootid@")),
     variable("files", "URL", "where this boot's files are, with a slash at the end", "curl -O {{files}}data.tar", None),
     variable("calls.post_install", "URL", "the post-install script", "{{calls.post_install}}", None),

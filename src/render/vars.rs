@@ -184,6 +184,8 @@ pub struct DocumentVars {
     pub image: String,
     /// The boot's secret.
     pub bootid: String,
+    /// Names what is installed: one order of one host, with all its attempts.
+    pub instance: String,
     /// URL below which this boot's files are, with a slash at the end.
     pub files: String,
     /// What the booted system may call.

@@ -132,7 +132,13 @@ impl Service {
     fn look_up(&self, host: &Host, bootid: &BootId, raw_segment: &str) -> Result<Found, FileRefused> {
         let boot = host.current_boot().filter(|boot| boot.bootid == *bootid).ok_or(FileRefused::NotFound)?;
         let image = boot.image.as_ref().ok_or(FileRefused::NotFound)?;
-        if let Some(template) = self.template(image, raw_segment) {
+        let template = self.template(image, raw_segment);
+        let folder = self.catalogue.root().join(image.as_str());
+        // A plain file of the image is somebody's own document, too: only a built-in one steps back for it.
+        let steps_back = template.as_ref().is_some_and(|name| {
+            self.renderer.is_built_in(Some(&folder), name) && self.files.open(image, raw_segment).is_ok()
+        });
+        if let Some(template) = template.filter(|_| !steps_back) {
             return Ok(Found::Template(image.clone(), template));
         }
         // The image may be replaced between two looks at it: then the file may be the payload of either.

@@ -244,6 +244,7 @@ pub(super) fn document_vars(host: &Host, bootid: &BootId, base: &BaseUrl, image:
         server: ServerVars { base: base.clone() },
         host: host_vars(host, &Facts::default()),
         image: image.to_owned(),
+        instance: format!("kiwispray-{}-{}", host.id, host.step.get()),
         files: base.files(bootid),
         calls: CallVars::new(base, bootid),
         bootid: secret,
@@ -262,7 +263,7 @@ fn command_line(
     let mut image_append = manifest.append.words().map(str::parse).collect::<Result<Vec<KernelArg>, _>>()?;
     let plugin_append =
         plan.append.iter().map(|word| KernelArg::from_plugin(word)).collect::<Result<Vec<KernelArg>, _>>()?;
-    match (manifest.kind, &image.payload, disk) {
+    let line = match (manifest.kind, &image.payload, disk) {
         (Kind::Kiwi, Some(payload), Some(disk)) => SafeLine::kiwi(&KiwiLine {
             image_url: &format!("{files}{}", payload.name),
             disk,
@@ -289,6 +290,10 @@ fn command_line(
                 plugin_append: &plugin_append,
             })
         }
+    }?;
+    match manifest.first_boot {
+        Some(first_boot) => line.with_first_boot(first_boot, files),
+        None => Ok(line),
     }
 }
 

@@ -19,6 +19,7 @@ mod crash;
 mod doctor;
 mod doubt;
 mod dozens;
+mod first_boot;
 mod hostile;
 mod layers;
 mod live;

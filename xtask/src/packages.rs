@@ -7,6 +7,8 @@ use std::process::Command as Process;
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 
+use crate::deny::cache;
+
 /// What plugins are compiled for.
 const GUEST_TARGET: &str = "wasm32-unknown-unknown";
 
@@ -48,8 +50,17 @@ impl Purpose {
                 "libvirt-daemon-driver-qemu",
                 "mtools",
                 "ovmf",
+                "python3-configobj",
+                "python3-jinja2",
+                "python3-jsonpatch",
+                "python3-jsonschema",
                 "python3-libvirt",
+                "python3-netifaces",
+                "python3-oauthlib",
+                "python3-requests",
+                "python3-serial",
                 "python3-venv",
+                "python3-yaml",
                 "qemu-system-x86",
                 "seabios",
                 "tcpdump",
@@ -95,6 +106,14 @@ impl Purpose {
         }
     }
 
+    /// Packages whose programs tests run from a folder: installed, they would configure this machine at its next boot.
+    fn unpacked(self) -> &'static [&'static str] {
+        match self {
+            Purpose::Test => &["cloud-init", "ignition"],
+            Purpose::Kiwi | Purpose::Netbox => &[],
+        }
+    }
+
     /// Packages that apt must not choose: dracut would replace the machine's own initramfs.
     fn unwanted(self) -> &'static [&'static str] {
         match self {
@@ -116,6 +135,7 @@ pub(crate) fn ensure_installed(purpose: Purpose) -> Result<()> {
     if purpose == Purpose::Test {
         ensure_guest_target()?;
     }
+    purpose.unpacked().iter().try_for_each(|package| ensure_unpacked(package))?;
     let missing = missing(purpose.packages())?;
     if missing.is_empty() {
         return Ok(());
@@ -129,6 +149,26 @@ pub(crate) fn ensure_installed(purpose: Purpose) -> Result<()> {
     arguments.extend(missing);
     arguments.extend(purpose.unwanted());
     apt_get(&arguments)
+}
+
+/// Unpacks a package into `tools/<package>` of the cache, whole or not at all.
+fn ensure_unpacked(package: &str) -> Result<()> {
+    let tools = cache()?.join("tools");
+    let place = tools.join(package);
+    if place.is_dir() {
+        return Ok(());
+    }
+    println!("unpacking the Debian package {package}");
+    if !is_known(package) {
+        apt_get(&["update", "-q"])?;
+    }
+    let half = tools.join(format!(".{package}-{}", std::process::id()));
+    std::fs::create_dir_all(&half)?;
+    let script = "cd \"$1\" && apt-get download -q \"$2\" && dpkg-deb -x ./*.deb . && rm ./*.deb";
+    let status = Process::new("sh").args(["-c", script, "sh"]).arg(&half).arg(package).status();
+    let status = status.context("cannot run apt-get")?;
+    ensure!(status.success(), "{package} cannot be downloaded and unpacked: {status}");
+    std::fs::rename(&half, &place).with_context(|| place.display().to_string())
 }
 
 /// Plugins are compiled for a target of their own, also by tests.

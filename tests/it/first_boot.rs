@@ -1,0 +1,191 @@
+//! What an installed system is configured with at its first boot: every document is served, read by the programs that real
+//! systems read it with, and says what people wrote, whatever that is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{Boot, Machine, Server, Site};
+
+/// A program of a Debian package that `cargo xtask packages` unpacked.
+fn tool(below: &str) -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
+    let path = cache.join("kiwispray/tools").join(below);
+    assert!(path.exists(), "{} is missing: cargo xtask packages test", path.display());
+    path
+}
+
+fn python(arguments: &[&str], path: Option<&Path>) -> Output {
+    let mut python = Command::new("/usr/bin/python3");
+    python.args(arguments);
+    if let Some(path) = path {
+        python.env("PYTHONPATH", path);
+    }
+    python.output().unwrap()
+}
+
+/// What cloud-init says about a configuration.
+fn cloud_init_schema(text: &str) -> Output {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    let modules = tool("cloud-init/usr/lib/python3/dist-packages");
+    let file = file.path().display().to_string();
+    python(&["-m", "cloudinit.cmd.main", "schema", "--config-file", &file], Some(&modules))
+}
+
+fn ignition_validate(text: &str) -> Output {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    Command::new(tool("ignition/usr/bin/ignition-validate")).arg(file.path()).output().unwrap()
+}
+
+/// A document as YAML's most used reader, which cloud-init and salt have, reads it.
+fn yaml(text: &str) -> Value {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("document");
+    fs::write(&file, text).unwrap();
+    let program = "import sys, json, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1], encoding='utf-8'))))";
+    let read = python(&["-c", program, &file.display().to_string()], None);
+    assert!(read.status.success(), "{text}\n{}", String::from_utf8_lossy(&read.stderr));
+    serde_json::from_slice(&read.stdout).unwrap()
+}
+
+/// A host with this metadata in the middle of an installation.
+fn installing(server: &Server, number: u32, hostname: &str, metadata: &Value) -> Boot {
+    let machine = Machine::new(number);
+    let id = machine.boot(server).host.unwrap().to_string();
+    server.cli(&["host", "set", &id, "-n", hostname, "-m", &metadata.to_string(), "--yes"]).done();
+    server.deploy("leap", id.parse().unwrap());
+    machine.boots(server)
+}
+
+fn document(server: &Server, boot: &Boot, name: &str) -> String {
+    server.get(&boot.file(name)).expect(200).text().to_owned()
+}
+
+/// Texts that would be something else if they were not escaped.
+fn nasty() -> Vec<String> {
+    let quoted =
+        "a \"b\" 'c' \\ \\n `id` $(id) ${X} #cloud-config\n- x: y\n---\n{{host.id}} {% x %} &a *a !!python/object";
+    let mut all: Vec<String> =
+        ["yes", "null", "1e3", "0x10", "1:30", "2026-11-23", "~", "", "- a", "a: b", "@a", "%a", "|", ">"]
+            .map(str::to_owned)
+            .into();
+    all.push(quoted.to_owned());
+    all.push("\u{85}\u{2028}\u{feff}\u{7f}ü漢😀\t".to_owned());
+    all
+}
+
+#[test]
+fn cloud_init_and_ignition_take_every_document_whatever_metadata_hold() {
+    let server = Site::new().kiwi("leap").serve();
+    let plain = json!({
+        "ssh_authorized_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDGO admin@site"], "packages": ["vim", "tmux"],
+        "timezone": "Europe/Berlin", "motd": "Be kind.", "salt_master": "salt.example.org",
+    });
+    let mut sets = vec![json!({}), plain];
+    for text in nasty().into_iter().filter(|text| !text.is_empty()) {
+        sets.push(json!({ "motd": text, "timezone": text, "salt_master": text, "ssh_authorized_keys": [text], "packages": [text] }));
+    }
+    for (metadata, number) in sets.iter().zip(1..) {
+        let name = if number == 3 { "yes" } else { "node1.example.org" };
+        let boot = installing(&server, number, name, metadata);
+        for name in ["user-data", "vendor-data"] {
+            let text = document(&server, &boot, name);
+            assert!(text.starts_with("#cloud-config\n"), "{text}");
+            let said = cloud_init_schema(&text);
+            assert!(said.status.success(), "{text}\n{said:?}");
+        }
+        let config = document(&server, &boot, "config.ign");
+        let said = ignition_validate(&config);
+        assert!(said.status.success(), "{config}\n{said:?}");
+
+        let user = yaml(&document(&server, &boot, "user-data"));
+        assert_eq!(user["hostname"], json!(name));
+        for key in ["timezone", "ssh_authorized_keys", "packages"] {
+            assert_eq!(user[key], metadata[key], "{key}");
+        }
+        assert_eq!(user["write_files"][0]["content"], metadata["motd"]);
+        assert_eq!(user["salt_minion"]["conf"]["master"], metadata["salt_master"]);
+        let minion = yaml(&document(&server, &boot, "minion.conf"));
+        assert_eq!((&minion["id"], &minion["grains"]["kiwispray"]), (&json!(name), metadata));
+        let meta = yaml(&document(&server, &boot, "meta-data"));
+        assert_eq!((&meta["local-hostname"], meta["instance-id"].is_string()), (&json!(name), true));
+        let config: Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["passwd"]["users"][0]["sshAuthorizedKeys"], metadata["ssh_authorized_keys"]);
+        assert_eq!(document(&server, &boot, "hostname"), format!("{name}\n"));
+        assert!(
+            document(&server, &boot, "motd").starts_with(&format!("{name}: host {number}, installed by kiwispray"))
+        );
+    }
+    // The tools can refuse.
+    assert!(!cloud_init_schema("#cloud-config\nruncmd: 5\n").status.success());
+    assert!(!ignition_validate("{\"ignition\": {\"version\": \"9\"}}").status.success());
+}
+
+#[test]
+fn the_first_boot_is_told_where_its_documents_are_and_cloud_init_reports_the_finish() {
+    let site = Site::new().kiwi("leap");
+    let manifest = fs::read_to_string(site.path("images/leap/image.toml")).unwrap();
+    site.file("leap", "image.toml", format!("{manifest}first_boot = \"nocloud\"\n"));
+    let server = site.serve();
+    let boot = installing(&server, 1, "node1", &json!({}));
+    let line = boot.cmdline().join(" ");
+    let seed = format!("ds=nocloud-net;s=http://{}/b/{}/", server.address, boot.bootid());
+    assert_eq!(boot.cmdline().last(), Some(&seed.as_str()), "{line}");
+
+    // cloud-init finds it by the very code that it runs.
+    let program = "import sys\nfrom cloudinit.sources.DataSourceNoCloud import load_cmdline_data\nfill = {}\n\
+                   assert load_cmdline_data(fill, sys.argv[1])\nprint(fill['seedfrom'])";
+    let found = python(&["-c", program, &line], Some(&tool("cloud-init/usr/lib/python3/dist-packages")));
+    assert_eq!(String::from_utf8_lossy(&found.stdout).trim(), &seed["ds=nocloud-net;s=".len()..], "{found:?}");
+
+    // The instance is the order: the same for another attempt, another for another order.
+    let instance = |boot: &Boot| yaml(&document(&server, boot, "meta-data"))["instance-id"].clone();
+    let first = instance(&boot);
+    boot.load(&server);
+    let again = Machine::new(1).boots(&server);
+    assert_ne!(again.bootid(), boot.bootid());
+    assert_eq!(instance(&again), first);
+    again.fetch_all(&server);
+    let vendor = yaml(&document(&server, &again, "vendor-data"));
+    let url = vendor["phone_home"]["url"].as_str().unwrap();
+    let path = url.strip_prefix(&format!("http://{}", server.address)).unwrap();
+    server.http().post(path, "instance_id=kiwispray-1-1").expect(200);
+    assert_eq!(server.states(1), "finished");
+    // What asks again gets an answer at once, and cloud-init no longer asks.
+    server.get(&again.file("user-data")).expect(404);
+    let kept = vendor["write_files"][0]["content"].as_str().unwrap();
+    assert_eq!(yaml(kept), json!({"manual_cache_clean": true}));
+    server.cli(&["deploy", "leap", "1", "--reinstall", "--yes"]).done();
+    assert_ne!(instance(&Machine::new(1).boots(&server)), first);
+}
+
+#[test]
+fn an_images_own_document_goes_before_the_built_in_one_with_or_without_a_template() {
+    let server = Site::new()
+        .kiwi("leap")
+        .with_file("leap", "user-data", "#cloud-config\nplain: true\n")
+        .with_file("leap", "motd.hbs", "Rack {{host.metadata.rack}}\n")
+        .template("hostname.hbs", "{{host.serial}}\n")
+        .serve();
+    let boot = installing(&server, 1, "node1", &json!({"rack": "r7"}));
+    assert_eq!(document(&server, &boot, "user-data"), "#cloud-config\nplain: true\n");
+    assert_eq!(document(&server, &boot, "motd"), "Rack r7\n");
+    assert_eq!(document(&server, &boot, "hostname"), "SN00001\n");
+}
+
+#[test]
+fn a_value_that_is_missing_is_an_error_with_template_line_and_name() {
+    let site = Site::new().kiwi("leap").with_file("leap", "motd.hbs", "Hello\nRack {{host.metadata.rack}}\n");
+    let server = site.serve();
+    let boot = installing(&server, 1, "node1", &json!({}));
+    let refused = server.get(&boot.file("motd"));
+    assert!(refused.status >= 500 && !refused.text().contains("images/"), "{refused:?}");
+    let log = server.log();
+    assert!(log.contains("motd.hbs line 2") && log.contains("host.metadata.rack"), "{log}");
+}
