@@ -6,8 +6,8 @@ use super::super::Context;
 use super::super::act::{Consent, Question, Targets, act_on};
 use super::super::client::{Act, Client};
 use super::super::error::{Exit, Result};
-use super::super::screen::{Format, Look};
-use super::super::table::{cell, optional, rendered, table};
+use super::super::screen::{Format, Look, Paint};
+use super::super::table::{cell, optional, table};
 use super::super::words::{ago, harmless};
 use crate::wire::{ActOnHost, ForgottenView};
 
@@ -109,14 +109,14 @@ fn listed(left: &[ForgottenView], look: Look) -> String {
     let mut table = table(["ID", "NAME", "SERIAL", "MAC", "FORGOTTEN"]);
     for forgotten in left {
         table.add_row([
-            cell(&forgotten.id.to_string(), super::super::screen::Paint::Plain, look),
+            cell(&forgotten.id.to_string(), Paint::Plain, look),
             optional(forgotten.hostname.as_deref(), look),
             optional(forgotten.serial.as_deref(), look),
             optional(forgotten.macs.first().map(String::as_str), look),
-            cell(&ago(forgotten.forgotten_at, look.now), super::super::screen::Paint::Plain, look),
+            cell(&ago(forgotten.forgotten_at, look.now), Paint::Plain, look),
         ]);
     }
-    rendered(&mut table, look)
+    table.rendered()
 }
 
 #[cfg(test)]

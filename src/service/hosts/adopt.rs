@@ -128,7 +128,8 @@ impl Service {
         let third: Vec<Candidate> = found.hosts.iter().filter(is_third).map(Into::into).collect();
         let (recognition, findings) = recognise(identity, &third);
         let owners = match recognition {
-            Recognition::New { .. } | Recognition::Nobody => return Ok(found),
+            // Forgotten hosts are not asked about: an operator says what this machine is.
+            Recognition::New { .. } | Recognition::Returned { .. } | Recognition::Nobody => return Ok(found),
             Recognition::Known(id) => vec![id],
             Recognition::Doubt { candidates, .. } => candidates,
         };
