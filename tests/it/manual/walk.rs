@@ -69,6 +69,11 @@ impl Walk {
                 let number: u32 = number.parse().unwrap_or_else(|_| panic!("{place}: {number} is no number"));
                 self.machine(number, rest, place);
             }
+            ["machines", range, "ask"] => {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                let numbers = first.parse::<u32>().unwrap()..=last.parse().unwrap();
+                numbers.for_each(|number| self.machine(number, &["asks"], place));
+            }
             ["image", name] => self.server.site.add_kiwi(name),
             ["archive", file] => fs::write(self.server.site.path(file), archive::kiwi(&[7; 8192])).unwrap(),
             ["original", folder] => {
@@ -78,6 +83,11 @@ impl Walk {
                 let mut copy = Command::new("cp");
                 copy.arg("-a").arg(original.path(".")).arg(&to);
                 Run::of(copy).done();
+            }
+            ["description", folder] => {
+                fs::create_dir_all(self.server.site.path(folder)).unwrap();
+                let shipped = root().join("tests/e2e/kiwi/description/config.xml");
+                fs::copy(shipped, self.server.site.path(folder).join("config.xml")).unwrap();
             }
             ["server", "stops"] => drop(self.server.terminate()),
             ["server", "starts"] => self.server.restart(),
