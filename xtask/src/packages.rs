@@ -110,7 +110,7 @@ impl Purpose {
     fn unpacked(self) -> &'static [&'static str] {
         match self {
             Purpose::Test => &["cloud-init", "ignition"],
-            Purpose::Kiwi | Purpose::Netbox => &[],
+            Purpose::Kiwi | Purpose::Live | Purpose::Netbox => &[],
         }
     }
 
