@@ -311,7 +311,9 @@ impl Service {
             }
         };
         desk.waits_for(None);
-        let tried = again.remove(&job.name).unwrap_or_default();
+        let mut tried = again.remove(&job.name).unwrap_or_default();
+        // Named here, as a retry must have the same name, whatever the clock says by then.
+        let id = tried.id.get_or_insert_with(|| call_id(plugin, &job.name, now)).clone();
         let call = JobCall { hooks: &hooks, binding, job, run: Run::Real, again: &tried, admission: Some(admission) };
         let ran = tokio::select! {
             ran = self.leased_run(&call) => ran?,
@@ -323,7 +325,6 @@ impl Service {
                 return Ok(LOOKS_AGAIN);
             }
             Some(JobRan { result: Err(HookError::Retry { .. }), .. }) => {
-                let id = tried.id.unwrap_or_else(|| call_id(plugin, &job.name, now));
                 again.insert(job.name.clone(), Again { id: Some(id), tries: tried.tries.saturating_add(1) });
             }
             Some(_) => {}
