@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use jiff::Timestamp;
-use kiwispray::domain::{self, BootId, Offer, Writes};
+use kiwispray::domain::{self, BootId, Fleet, Offer, Writes};
 use kiwispray::store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -119,7 +119,8 @@ async fn commit_boots(store: Arc<Store>, hosts: u64, client: u64, ends: Instant)
             writes: Writes::Disk,
             detour: false,
         };
-        store.commit(host, domain::offer(host, offer, Timestamp::UNIX_EPOCH)).await?;
+        let offered = domain::offer(host, offer, &Fleet::default(), Timestamp::UNIX_EPOCH);
+        store.commit(host, offered.map_err(|hold| anyhow::anyhow!("{hold}"))?).await?;
         turn += 1;
     }
     Ok(turn)

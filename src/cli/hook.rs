@@ -118,7 +118,7 @@ impl Hook {
         if !foreign.is_empty() {
             let names: Vec<_> = foreign.iter().map(|path| harmless(&root.join(path).display().to_string())).collect();
             let text =
-                format!("nothing was written: {} differ(s) from what would be; --force replaces it", names.join(", "));
+                format!("nothing was written, as someone changed {}: --force replaces what is there", names.join(", "));
             return Err(CliError { exit: Exit::Conflict, text });
         }
         for (path, content) in &changes {
@@ -135,7 +135,7 @@ impl Hook {
     /// What only the owner of the description can do.
     fn left_to_do(&self, description: &str) -> Vec<String> {
         let has = |package: &&str| description.contains(&format!("name=\"{package}\""));
-        let missing = self.task.needs().iter().filter(|(_, packages)| !packages.iter().any(|package| has(package)));
+        let missing = self.task.needs().iter().filter(|(_, packages)| !packages.iter().any(has));
         let mut left: Vec<String> = missing
             .filter_map(|(what, packages)| {
                 let package = packages.first()?;

@@ -22,9 +22,11 @@ pub struct Tombstone {
 }
 
 impl Tombstone {
-    /// What a host leaves that is forgotten now: nothing if nothing was ever installed, or nothing could recognise it.
+    /// What a host leaves that is forgotten now: nothing if nothing was ever installed, as far as this server can
+    /// know, or nothing could recognise it.
     pub fn of(host: &Host, now: Timestamp) -> Option<Self> {
-        let leaves = host.may_be_installed() && !host.identity.is_empty();
+        // One of a restored backup may have been installed after that was taken.
+        let leaves = (host.may_be_installed() || host.quarantined) && !host.identity.is_empty();
         leaves.then(|| Self {
             id: host.id,
             identity: host.identity.clone(),

@@ -42,7 +42,7 @@ impl Server {
         }
         arguments.extend(["--dnsmasq".to_owned(), bridge.name().to_owned()]);
         arguments.extend(["--dhcp-range".to_owned(), "192.168.42.100,192.168.42.199".to_owned()]);
-        Ok(Server { program, dir, arguments, process: None, leaving: None })
+        Ok(Server { program: program(), dir, arguments, process: None, leaving: None })
     }
 
     /// The same server, with more arguments.

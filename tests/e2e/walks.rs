@@ -129,7 +129,8 @@ impl Walk {
 
     fn inventory(&mut self, id: &str) -> Result<()> {
         let host = self.server.host(id)?;
-        let macs: Vec<&str> = host["macs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let macs = host.get("macs").and_then(Value::as_array).context("a host has no MACs")?;
+        let macs: Vec<&str> = macs.iter().filter_map(Value::as_str).collect();
         for mac in OTHER_CARDS.into_iter().chain([&*self.machine.identity.mac]) {
             ensure!(macs.contains(&mac), "the card {mac} is not among {macs:?}");
         }
@@ -146,8 +147,8 @@ impl Walk {
             ensure!(found(path) == expected, "{path} is {}, not {expected}", found(path));
         }
         let disks = found("disks");
-        let sizes: Vec<_> = disks.as_array().into_iter().flatten().map(|disk| disk["size_mib"].clone()).collect();
-        ensure!(sizes.iter().filter(|size| **size == DISK_MIB).count() == 2, "the disks are {disks}");
+        let sizes = disks.as_array().into_iter().flatten().filter_map(|disk| disk.get("size_mib")?.as_u64());
+        ensure!(sizes.filter(|size| *size == DISK_MIB).count() == 2, "the disks are {disks}");
         ensure!(found("nics").as_array().is_some_and(|nics| nics.len() == 3), "the cards are {}", found("nics"));
         self.ok("what the firmware says is known as it says it, with quotes and backslashes; disks and memory too");
         Ok(())
@@ -157,7 +158,7 @@ impl Walk {
         self.tarball(&format!("echo looking >&2; echo '{COMPLAINT}' >&2; exit 3"))?;
         let order = ["host", "set", id, "--state", "wipe,hardware-config", "--yes"];
         let unconfirmed =
-            self.server.cli(order.split_last().context("no words")?.1).map_or_else(|e| e.to_string(), |said| said);
+            self.server.cli(order.split_last().context("no words")?.1).unwrap_or_else(|refusal| refusal.to_string());
         ensure!(unconfirmed.contains("all its disks"), "it is not said what will be lost: {unconfirmed}");
         self.server.cli(&order)?;
         self.machine.console.wait_for("boots wipe", NOTICE_TIME)?;

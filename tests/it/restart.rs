@@ -222,8 +222,8 @@ const RESTARTS: u32 = 20;
 #[test]
 fn twenty_restarts_under_fifty_machines_lose_nothing_and_refuse_nobody() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    let site = Site::new().config("[limits]\nnew_hosts_per_minute = 0\n[boot]\nagain_s_min = 1\nagain_s_max = 1\n");
-    let mut server = Server::start_on(site.kiwi("image1"), &socket);
+    let site = Site::new().config("[limits]\nnew_hosts_per_minute = 0\nreinstalls_per_hour = 10000\n").kiwi("image1");
+    let mut server = Server::start_on(site, &socket);
     let machines: Vec<Machine> = (1..=MACHINES).map(Machine::new).collect();
     machines.iter().for_each(|machine| assert_eq!(machine.boot(&server).outcome, "hold"));
     let (http, is_over) = (server.http(), AtomicBool::new(false));
@@ -260,7 +260,8 @@ fn twenty_restarts_under_fifty_machines_lose_nothing_and_refuse_nobody() {
         }
     });
     println!("{installs} installations over {RESTARTS} restarts, nobody refused");
-    assert!(installs >= MACHINES as usize, "{installs}");
+    // Each restart meets installations under way.
+    assert!(installs >= 2 * MACHINES as usize, "{installs}");
 }
 
 fn order_finished_hosts(server: &Server) {

@@ -178,7 +178,14 @@ impl World {
                 assert_eq!(self.fleet.reinstalls.moments().len(), *most as usize);
                 assert!(self.host.reinstalls, "others are not counted");
             }
-            other => panic!("{other}"),
+            HoldReason::TooManyReinstalls(_, None)
+            | HoldReason::Unreported(_)
+            | HoldReason::Quarantined(_)
+            | HoldReason::Failed(..)
+            | HoldReason::NotAdvanced(..)
+            | HoldReason::TooManyAttempts(..)
+            | HoldReason::InUse(_)
+            | HoldReason::ClockBehind => panic!("{reason}"),
         }
     }
 
