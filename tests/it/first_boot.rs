@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -92,7 +94,8 @@ fn cloud_init_and_ignition_take_every_document_whatever_metadata_hold() {
         sets.push(json!({ "motd": text, "timezone": text, "salt_master": text, "ssh_authorized_keys": [text], "packages": [text] }));
     }
     for (metadata, number) in sets.iter().zip(1..) {
-        let name = if number == 3 { "yes" } else { "node1.example.org" };
+        let name = if number == 3 { "yes".to_owned() } else { format!("node{number}.example.org") };
+        let name = name.as_str();
         let boot = installing(&server, number, name, metadata);
         for name in ["user-data", "vendor-data"] {
             let text = document(&server, &boot, name);
@@ -186,6 +189,10 @@ fn a_value_that_is_missing_is_an_error_with_template_line_and_name() {
     let boot = installing(&server, 1, "node1", &json!({}));
     let refused = server.get(&boot.file("motd"));
     assert!(refused.status >= 500 && !refused.text().contains("images/"), "{refused:?}");
-    let log = server.log();
-    assert!(log.contains("motd.hbs line 2") && log.contains("host.metadata.rack"), "{log}");
+    let told = |log: &str| log.contains("motd.hbs line 2") && log.contains("host.metadata.rack");
+    let begun = Instant::now();
+    while !told(&server.log()) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{}", server.log());
+        thread::sleep(Duration::from_millis(20));
+    }
 }
