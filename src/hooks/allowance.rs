@@ -10,7 +10,7 @@ use super::types::{FINISHED, NEW};
 use super::{Edit, Grant, Hook, Patch, Run, parse_path};
 
 /// The inventory state, which a discovery may give without a grant: its image writes nothing.
-const DISCOVER: &str = "discover";
+pub(crate) const DISCOVER: &str = "discover";
 /// Metadata that decides which disk dies and how machines leave for their own: who changes it changes what an order does.
 pub const ORDERING_METADATA: [&str; 2] = ["install_device", "local"];
 

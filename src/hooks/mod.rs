@@ -24,6 +24,7 @@ mod transition;
 mod types;
 mod variables;
 
+pub(crate) use allowance::DISCOVER;
 pub use allowance::{Allowance, Denied, Grants, ORDERING_METADATA};
 pub use apply::{Edited, parse_path};
 pub use ask::{Budgets, Hooks};

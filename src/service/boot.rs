@@ -12,10 +12,12 @@ use tokio::time::timeout;
 
 use crate::domain::{
     Activity, Actor, Ask, EventKind, Evidence, Facts, Finding, HoldReason, Host, HostId, Identity, Metadata, NextBoot,
-    Offer, Parameter, PluginName, Recognition, Registration, States, advance, learn, next_boot, note, note_hold,
-    recognise, register, take_back,
+    Offer, Parameter, PluginName, Recognition, Registration, StateName, States, advance, learn, next_boot, note,
+    note_hold, recognise, register, take_back,
 };
-use crate::hooks::{BootAnswer, BootOutcome, BootPlan, Call, DiscoveryAnswer, GivenPatch, Hold, KnownHost, Run, Trace};
+use crate::hooks::{
+    BootAnswer, BootOutcome, BootPlan, Call, DISCOVER, DiscoveryAnswer, GivenPatch, Hold, KnownHost, Run, Trace,
+};
 use crate::images::LocalBoot;
 use crate::render::{BaseUrl, BootScript, HoldVars, LocalVars, NewVars, ServerVars, WaitVars};
 use crate::store::{Candidates, StoreError};
@@ -249,10 +251,17 @@ impl Service {
         let call = Call::new(format!("discovery-{}", now.as_nanosecond()), milliseconds(now), Run::Real);
         let outcome = self.hooks().discovered(call, boot_request(&stand_in, asking.facts)).await;
         trail.trace = Some(outcome.trace);
-        let registration = match outcome.answer {
+        let mut registration = match outcome.answer {
             DiscoveryAnswer::Refuse { text, .. } => return Ok(Told::hold(None, text)),
             DiscoveryAnswer::Admit(known) => admitted(unborn, &known),
         };
+        let is_order = |state: &StateName| !state.is_built_in() && state.as_str() != DISCOVER;
+        if registration.states.iter().any(is_order)
+            && let Some(plugin) = self.stopped_greeter().await?
+        {
+            tracing::warn!(%plugin, states = %registration.states, "a new machine waits: the plugin may not order until `kiwispray plugin approve`");
+            registration.states = States::new_host();
+        }
         let registered = self.store.register(found, |id| register(id, registration, Actor::Machine, now)).await?;
         tracing::info!(host = %registered.id, from = %asking.from, state = %registered.states, "registered");
         if !twins.is_empty() {

@@ -122,9 +122,14 @@ impl Site {
 
     /// Machine 1 asks what to boot.
     pub(super) async fn boot(&self) -> (Outcome, String) {
+        self.boot_of("SNA1", "52:54:00:00:00:01").await
+    }
+
+    /// A machine asks what to boot.
+    pub(super) async fn boot_of(&self, serial: &str, mac: &str) -> (Outcome, String) {
         let parameter = |name: &str, value: &str| Parameter { name: name.to_owned(), value: Some(value.to_owned()) };
         let request = BootstrapRequest {
-            parameters: vec![parameter("serial", "SNA1"), parameter("net0", "52:54:00:00:00:01")],
+            parameters: vec![parameter("serial", serial), parameter("net0", mac)],
             from: IpAddr::V4(Ipv4Addr::LOCALHOST),
             base: "http://192.0.2.1:5000".parse().unwrap(),
         };

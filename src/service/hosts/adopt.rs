@@ -3,7 +3,7 @@
 //! Invariant: only who is recognised as the host changes, in one commit. Its queue, metadata and history stay, so the machine boots
 //! what the host would have booted; and whatever was installed as another host is never forgotten on the way.
 
-use crate::domain::{Candidate, Host, HostId, Identity, Recognition, adopt, forget, recognise};
+use crate::domain::{Candidate, Host, HostId, Identity, Recognition, adopt, forget_for_good, recognise};
 use crate::hooks::Run;
 use crate::service::held::{Doubt, HeldMachine};
 use crate::store::{Candidates, StoreError};
@@ -66,7 +66,7 @@ impl Service {
                 (Run::Dry, _) => Ok(change.host),
                 (Run::Real, None) => self.commit_beside(&before, change, Some(&candidates)).await,
                 (Run::Real, Some(newcomer)) => {
-                    let farewell = forget(newcomer, actor, now);
+                    let farewell = forget_for_good(newcomer, actor, now);
                     let last = farewell.events.clone();
                     let written = self.store.adopt(&before, change, newcomer, farewell, &candidates).await;
                     if let Ok(host) = &written {

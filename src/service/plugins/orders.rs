@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use crate::domain::{HostId, PluginName};
-use crate::hooks::{Allowance, Denied, Run};
+use crate::hooks::{Allowance, Denied, Hook, Run};
 use crate::service::{CONFLICT_RETRIES, Service};
 use crate::store::{Orders, StoreError, Written};
 
@@ -99,6 +99,19 @@ impl Service {
             }
         }
         Err(StoreError::Conflict.into())
+    }
+
+    /// A plugin that is asked about new machines and may not order: whatever queue a new machine is given then is doubtful.
+    pub(in crate::service) async fn stopped_greeter(&self) -> Result<Option<PluginName>, StoreError> {
+        let hooks = self.hooks();
+        for binding in hooks.asked(Hook::Discovery) {
+            let Ok(plugin) = binding.plugin.name().parse::<PluginName>() else { continue };
+            match self.orders_state(&plugin).await? {
+                Orders::Stopped { .. } | Orders::Restored { .. } => return Ok(Some(plugin)),
+                Orders::AsGranted | Orders::Approved { .. } => {}
+            }
+        }
+        Ok(None)
     }
 
     /// Counts one order of a plugin for a host, before it is carried out. One too many stops the plugin, for good.

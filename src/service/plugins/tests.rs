@@ -323,6 +323,18 @@ async fn after_a_restore_a_plugin_does_nothing_twice_until_somebody_approves() {
     assert!(lab.apply(&lab.run(&ALL), 1, states(&["web"], Some("CHG2"))).await.is_ok());
 }
 
+#[tokio::test]
+async fn a_plugin_that_may_not_order_gives_new_machines_no_queue_either() {
+    let greets = Binding { grants: BTreeSet::from(ALL), ..Binding::new(Arc::new(Grabs)) };
+    let lab = lab(Site::with_host("finished", vec![greets]).await);
+    let states = async |mac: &str| lab.site.service.find_one(mac).await.unwrap().states.to_string();
+    lab.site.boot_of("SNA2", "52:54:00:00:00:02").await;
+    assert_eq!(states("52:54:00:00:00:02").await, "web");
+    lab.site.service.store.as_restored(lab.site.service.clock.now()).await;
+    let (outcome, script) = lab.site.boot_of("SNA3", "52:54:00:00:00:03").await;
+    assert_eq!((outcome, states("52:54:00:00:00:03").await.as_str()), (Outcome::Hold, "new"), "{script}");
+}
+
 // ---- Changes ----
 
 #[tokio::test]
