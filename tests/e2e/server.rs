@@ -67,6 +67,9 @@ impl Server {
         let log = fs::File::options().create(true).append(true).open(self.log())?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).current_dir(&self.dir).stdin(Stdio::null());
+        if !self.dir.join("data/store").exists() {
+            command.arg("--init");
+        }
         let process = command.stdout(log.try_clone()?).stderr(log).spawn();
         self.process = Some(process.with_context(|| format!("cannot run {}", self.program.display()))?);
         let begin = Instant::now();
