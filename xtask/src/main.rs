@@ -4,6 +4,8 @@ use clap::Parser;
 
 mod bench;
 mod bench_list;
+mod bench_migrate;
+mod bench_server;
 mod deny;
 mod e2e;
 mod packages;
