@@ -20,6 +20,8 @@ pub(crate) enum Command {
     List(crate::bench_list::Arguments),
     /// How long `migrate` takes for the hosts of an original KIWIspray.
     Migrate(crate::bench_migrate::Arguments),
+    /// How long machines wait for answers during a `backup`, against without one.
+    Backup(crate::bench_backup::Arguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -37,6 +39,9 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         Command::List(arguments) => return crate::bench_list::run(&server(None)?, arguments),
         Command::Migrate(arguments) => {
             return crate::bench_migrate::run(&server(arguments.program.as_deref())?, arguments);
+        }
+        Command::Backup(arguments) => {
+            return crate::bench_backup::run(&server(arguments.program.as_deref())?, arguments);
         }
     };
     let program = build(&["--example", example])?;

@@ -3,6 +3,7 @@
 use clap::Parser;
 
 mod bench;
+mod bench_backup;
 mod bench_list;
 mod bench_migrate;
 mod bench_server;
