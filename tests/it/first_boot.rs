@@ -112,7 +112,8 @@ fn cloud_init_and_ignition_take_every_document_whatever_metadata_hold() {
         for key in ["timezone", "ssh_authorized_keys", "packages"] {
             assert_eq!(user[key], metadata[key], "{key}");
         }
-        assert_eq!(user["write_files"][0]["content"], metadata["motd"]);
+        let vendor = yaml(&document(&server, &boot, "vendor-data"));
+        assert_eq!(vendor["write_files"][1]["content"], metadata["motd"]);
         assert_eq!(user["salt_minion"]["conf"]["master"], metadata["salt_master"]);
         let minion = yaml(&document(&server, &boot, "minion.conf"));
         assert_eq!((&minion["id"], &minion["grains"]["kiwispray"]), (&json!(name), metadata));
@@ -128,6 +129,41 @@ fn cloud_init_and_ignition_take_every_document_whatever_metadata_hold() {
     // The tools can refuse.
     assert!(!cloud_init_schema("#cloud-config\nruncmd: 5\n").status.success());
     assert!(!ignition_validate("{\"ignition\": {\"version\": \"9\"}}").status.success());
+}
+
+#[test]
+fn a_host_without_a_name_or_metadata_gets_user_data_that_cloud_init_takes() {
+    let server = Site::new().kiwi("leap").serve();
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    server.deploy("leap", 1);
+    let text = document(&server, &machine.boots(&server), "user-data");
+    let said = cloud_init_schema(&text);
+    assert!(said.status.success(), "{text}\n{said:?}");
+    assert_eq!(yaml(&text), json!({"preserve_hostname": true}));
+}
+
+#[test]
+fn user_data_never_replaces_what_vendor_data_writes() {
+    let server = Site::new().kiwi("leap").serve();
+    let boot = installing(&server, 1, "node1", &json!({"motd": "Be kind.", "salt_master": ["salt1", "salt2"]}));
+    let folder = TempDir::new().unwrap();
+    let files = ["user-data", "vendor-data"].map(|name| {
+        let file = folder.path().join(name);
+        fs::write(&file, document(&server, &boot, name)).unwrap();
+        file.display().to_string()
+    });
+    // The very code by which cloud-init merges them: the first that has a key wins, lists as a whole.
+    let program = "import sys, json, yaml\nfrom cloudinit.util import mergemanydict\n\
+                   print(json.dumps(mergemanydict([yaml.safe_load(open(file)) for file in sys.argv[1:]])))";
+    let modules = tool("cloud-init/usr/lib/python3/dist-packages");
+    let merged = python(&["-c", program, &files[0], &files[1]], Some(&modules));
+    assert!(merged.status.success(), "{merged:?}");
+    let merged: Value = serde_json::from_slice(&merged.stdout).unwrap();
+    let written: Vec<&Value> = merged["write_files"].as_array().unwrap().iter().map(|file| &file["path"]).collect();
+    assert_eq!(written, ["/etc/cloud/cloud.cfg.d/90-kiwispray.cfg", "/etc/motd"]);
+    assert!(merged["phone_home"]["url"].is_string());
+    assert_eq!(merged["salt_minion"]["conf"]["master"], json!(["salt1", "salt2"]));
 }
 
 #[test]
