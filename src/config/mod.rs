@@ -277,20 +277,25 @@ impl Config {
         binding.filter(|_| problems.is_empty()).ok_or(ConfigError { problems })
     }
 
-    /// Refuses a data directory that someone named and that is not there; to be called before a store is opened.
+    /// Refuses a data directory that someone named and that has no store; to be called before a store is opened. An empty
+    /// folder is what is left where a disk is not mounted, and an empty store would make every machine unknown.
     ///
     /// # Errors
     /// The sentence for the operator.
     pub fn check_data_dir(&self) -> Result<(), ConfigError> {
-        if self.missing_data_dir == MissingDataDir::Create || self.data_dir.exists() {
+        if self.missing_data_dir == MissingDataDir::Create || self.data_dir.join(STORE_FOLDER).exists() {
             return Ok(());
         }
         let what =
-            "the data directory is missing; is its disk mounted? To start with an empty one, add --init".to_owned();
+            if self.data_dir.exists() { "the data directory holds no store" } else { "the data directory is missing" };
+        let what = format!("{what}; is its disk mounted? To start with an empty one, add --init");
         let at = Where::Whole { file: self.data_dir.clone() };
         Err(ConfigError { problems: vec![Problem { at, what }] })
     }
 }
+
+/// The folder of the data directory in which the store is.
+pub const STORE_FOLDER: &str = "store";
 
 /// The second step: from what was written to what it means.
 struct Checks<'f> {

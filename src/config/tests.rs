@@ -65,13 +65,17 @@ fn inside_a_checkout_all_folders_are_the_checkouts() {
 }
 
 #[test]
-fn a_named_data_directory_that_is_missing_is_refused_without_init() {
+fn a_named_data_directory_that_is_missing_or_has_no_store_is_refused_without_init() {
     let (_root, around) = machine(&[]);
     let named = Config::load(&args(&["--data-dir", "store"]), &around).unwrap();
     assert!(named.check_data_dir().unwrap_err().to_string().ends_with("To start with an empty one, add --init"));
     let init = Config::load(&args(&["--data-dir", "store", "--init"]), &around).unwrap();
     assert!(init.check_data_dir().is_ok());
+    // Where a disk is not mounted, there is an empty folder.
     fs::create_dir(around.working_dir.join("store")).unwrap();
+    let refused = named.check_data_dir().unwrap_err().to_string();
+    assert!(refused.contains("holds no store") && refused.ends_with("add --init"), "{refused}");
+    fs::create_dir(around.working_dir.join("store/store")).unwrap();
     assert!(named.check_data_dir().is_ok());
 }
 

@@ -40,6 +40,7 @@ impl Server {
         for name in ["data", "images"] {
             arguments.extend([format!("--{name}-dir"), dir.join(name).display().to_string()]);
         }
+        arguments.push("--init".to_owned());
         arguments.extend(["--dnsmasq".to_owned(), bridge.name().to_owned()]);
         arguments.extend(["--dhcp-range".to_owned(), "192.168.42.100,192.168.42.199".to_owned()]);
         Ok(Server { program: program(), dir, arguments, process: None, leaving: None })

@@ -109,6 +109,10 @@ fn a_named_data_directory_that_is_missing_is_refused_without_init() {
     let run = serve(&site, &["--listen", "127.0.0.1:0"]);
     assert!(refusal(&run, 1).contains("elsewhere"), "{run:?}");
     assert!(!site.path("data").exists() && !site.path("elsewhere").exists());
+    // Where a disk is not mounted, there is an empty folder.
+    std::fs::create_dir(site.path("elsewhere")).unwrap();
+    let run = serve(&site, &["--listen", "127.0.0.1:0"]);
+    assert!(refusal(&run, 1).contains("holds no store") && site.path("elsewhere").read_dir().unwrap().next().is_none());
 }
 
 #[test]
