@@ -22,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, DnsmasqConfig, Source};
+use crate::config::{Config, DnsmasqConfig, STORE_FOLDER, Source};
 use crate::dnsmasq::{self, IpxeFiles};
 use crate::domain::Ignore;
 use crate::hooks::{Absent, Capabilities, Hooks, PluginStatus};
@@ -59,7 +59,7 @@ pub async fn serve(config: Config, source: Source, inherited: Option<std::net::T
     let address = listener.local_addr().context("cannot tell the address listened on")?;
     make_folder(&config.data_dir, 0o750)?;
     make_folder(&config.images_dir, 0o755)?;
-    let (folder, options) = (config.data_dir.join("store"), store_options(&config));
+    let (folder, options) = (config.data_dir.join(STORE_FOLDER), store_options(&config));
     let store = takeover::open_store(&folder, &options).await?;
     images::clean(&config.images_dir).with_context(|| format!("cannot tidy up {}", config.images_dir.display()))?;
 

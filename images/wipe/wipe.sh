@@ -4,7 +4,7 @@
 #
 # Which disks, the server says for each boot that is an order, by kiwispray.device= on the kernel command line: `all`, one
 # /dev/…, `first` or `smallest`. Without it nothing is touched. Never touched are media that can be removed, USB, CDs, what
-# cannot be written, and the disk that this system itself runs from.
+# cannot be written, what lies on a storage network (FC, iSCSI, NVMe over fabrics), and the disk that this system runs from.
 set -u
 . "${0%/*}/kiwispray.sh"
 
@@ -52,7 +52,12 @@ why_not() {
     elif [ "$(cat "$path/removable")" = 1 ]; then echo "removable"
     elif [ "$(cat "$path/ro")" = 1 ]; then echo "read-only"
     else
-        case $(readlink -f "$path/device") in */usb[0-9]*) echo "on USB"; return ;; esac
+        case $(readlink -f "$path/device") in
+            */usb[0-9]*) echo "on USB"; return ;;
+            # A LUN may be another machine's, too, which has it mounted.
+            */rport-* | */session[0-9]*) echo "on a storage network"; return ;;
+            */nvme-fabrics/*) echo "on a storage network"; return ;;
+        esac
         case $kept in *" $1 "*) echo "this system runs from it" ;; esac
     fi
 }

@@ -7,8 +7,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-/// The folder of the store.
-const STORE: &str = "store";
+use super::STORE_FOLDER;
+
 /// The files that every store has from its first start on.
 const STORE_FILES: [&str; 2] = ["db", "watermark"];
 /// What a server leaves when it is killed.
@@ -23,14 +23,14 @@ pub(super) fn is_there(path: &Path) -> bool {
 
 /// Whether there is a store, whole or not.
 pub(super) fn has_store(data_dir: &Path) -> bool {
-    STORE_FILES.iter().any(|file| is_there(&data_dir.join(STORE).join(file)))
+    STORE_FILES.iter().any(|file| is_there(&data_dir.join(STORE_FOLDER).join(file)))
 }
 
 /// Whether anything tells that there was a store: its folder, one that a restore put aside or did not finish, the
 /// socket of a server, or a component that one kept.
 pub(super) fn has_remains(data_dir: &Path) -> bool {
     let is_of_store =
-        |name: &str| name.strip_prefix(STORE).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        |name: &str| name.strip_prefix(STORE_FOLDER).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     any_name(data_dir, |name| is_of_store(name) || name == SOCKET) || any_name(&data_dir.join(COMPONENTS), is_component)
 }
 

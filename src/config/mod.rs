@@ -77,7 +77,7 @@ pub struct Config {
     pub plugins_d: PathBuf,
 }
 
-/// What a data directory means that is missing, or has no store.
+/// What a data directory means that is missing, or holds no store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingDataDir {
     /// A first start, unless something tells that a server ran there.
@@ -294,13 +294,16 @@ impl Config {
         if may_begin || data_dir::has_store(&self.data_dir) {
             return Ok(());
         }
-        let wrong = if data_dir::is_there(&self.data_dir) { "has no store" } else { "is missing" };
+        let wrong = if data_dir::is_there(&self.data_dir) { "holds no store" } else { "is missing" };
         let what =
             format!("the data directory {wrong}; is its disk mounted? To start with a new, empty store, add --init");
         let at = Where::Whole { file: self.data_dir.clone() };
         Err(ConfigError { problems: vec![Problem { at, what }] })
     }
 }
+
+/// The folder of the data directory in which the store is.
+pub const STORE_FOLDER: &str = "store";
 
 /// The second step: from what was written to what it means.
 struct Checks<'f> {

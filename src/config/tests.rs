@@ -65,7 +65,7 @@ fn inside_a_checkout_all_folders_are_the_checkouts() {
 }
 
 #[test]
-fn a_named_data_directory_that_is_missing_is_refused_without_init() {
+fn a_named_data_directory_that_is_missing_or_has_no_store_is_refused_without_init() {
     let (_root, around) = machine(&[]);
     let named = Config::load(&args(&["--data-dir", "store"]), &around).unwrap();
     let said = named.check_data_dir().unwrap_err().to_string();
@@ -81,7 +81,7 @@ fn a_named_data_directory_without_a_store_is_refused_without_init() {
         let (_root, around) = machine(&[(&format!("here/kiwi/{file}"), "")]);
         let named = Config::load(&args(&["--data-dir", "kiwi"]), &around).unwrap();
         let said = named.check_data_dir().unwrap_err().to_string();
-        assert!(said.contains("has no store; is its disk mounted?") && said.ends_with("add --init"), "{said}");
+        assert!(said.contains("holds no store; is its disk mounted?") && said.ends_with("add --init"), "{said}");
         let init = Config::load(&args(&["--data-dir", "kiwi", "--init"]), &around).unwrap();
         assert!(init.check_data_dir().is_ok());
     }
@@ -107,7 +107,7 @@ fn the_default_data_directory_is_begun_only_where_no_server_ran() {
     }
     let component = format!("plugins/{}.wasm", "0a".repeat(32));
     for file in ["store/lock", "store.before-restore-7/db", "admin.sock", &component] {
-        assert!(check(file).unwrap_err().to_string().contains("has no store"), "{file}");
+        assert!(check(file).unwrap_err().to_string().contains("holds no store"), "{file}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Finding;
-use crate::config::Config;
+use crate::config::{Config, STORE_FOLDER};
 
 const CHECK: &str = "clock";
 /// Files of another machine may be a little ahead.
@@ -21,7 +21,7 @@ const FILES_MAX: usize = 5000;
 pub(super) fn look(config: &Config) -> Option<(PathBuf, Timestamp)> {
     let mut newest = None;
     let mut left = FILES_MAX;
-    for folder in [&config.data_dir, &config.data_dir.join("store"), &config.images_dir, &config.templates_dir] {
+    for folder in [&config.data_dir, &config.data_dir.join(STORE_FOLDER), &config.images_dir, &config.templates_dir] {
         newest_in(folder, &mut left, &mut newest);
     }
     newest.and_then(|(path, at)| Some((path, Timestamp::try_from(at).ok()?)))

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::Finding;
-use crate::config::{Config, MissingDataDir};
+use crate::config::{Config, MissingDataDir, STORE_FOLDER};
 
 const CHECK: &str = "data";
 /// Room below which somebody should look, whatever the floor is.
@@ -28,6 +28,8 @@ pub(super) struct Folder {
     pub(super) is_dir: bool,
     pub(super) uid: u32,
     pub(super) mode: u32,
+    /// Whether there is a store in it, as far as that can be seen.
+    pub(super) has_store: bool,
     /// The owner of the store inside, if there is one.
     pub(super) store_uid: Option<u32>,
     pub(super) free_mb: u64,
@@ -43,7 +45,8 @@ pub(super) fn look(config: &Config) -> Facts {
                 is_dir: found.is_dir(),
                 uid: found.uid(),
                 mode: found.mode() & 0o7777,
-                store_uid: fs::metadata(path.join("store")).ok().map(|store| store.uid()),
+                has_store: path.join(STORE_FOLDER).try_exists().unwrap_or(true),
+                store_uid: fs::metadata(path.join(STORE_FOLDER)).ok().map(|store| store.uid()),
                 free_mb: free_bytes >> 20,
             };
             (Some(folder), None)
@@ -80,6 +83,12 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     };
     if !folder.is_dir {
         return fail("is no folder".to_owned(), "name another one by --data-dir".to_owned());
+    }
+    if !folder.has_store && facts.when_missing == MissingDataDir::Refuse {
+        return fail(
+            "holds no store".to_owned(),
+            "mount its disk, or restore a backup; for a first start say --init".to_owned(),
+        );
     }
     let mut findings = vec![ownership(facts, folder, &path)];
     if folder.mode & 0o007 != 0 {
@@ -140,7 +149,8 @@ mod tests {
     use super::*;
 
     fn facts(change: impl FnOnce(&mut Facts, &mut Folder)) -> Vec<Verdict> {
-        let mut folder = Folder { is_dir: true, uid: 77, mode: 0o750, store_uid: Some(77), free_mb: 100_000 };
+        let mut folder =
+            Folder { is_dir: true, uid: 77, mode: 0o750, has_store: true, store_uid: Some(77), free_mb: 100_000 };
         let mut facts = Facts {
             path: "/data".into(),
             folder: None,

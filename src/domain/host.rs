@@ -57,7 +57,7 @@ pub struct Host {
     pub past: Vec<PastBoot>,
     /// What the site wants to remember.
     pub metadata: Metadata,
-    /// Whether an image was written to its disk, or may have been, and not wiped since. Queues come and go; this stays.
+    /// Whether an image was written to its disk, or may have been. Queues come and go, and a wipe may be of another disk; this stays.
     pub installed: bool,
     /// Whether a machine has ever booted as this host; a registration by hand has not been seen.
     pub seen: bool,
@@ -213,7 +213,7 @@ impl Host {
         self.current_boot().is_some_and(|boot| boot.stage == Stage::Started && !boot.held)
     }
 
-    /// Whether the disk may hold what was ordered: the host is finished, or something was installed and not wiped since, or the
+    /// Whether the disk may hold what was ordered: the host is finished, or something was installed, or the
     /// order of its current step was served whole or reported as done. Whoever orders for such a host installs it again.
     pub fn may_be_installed(&self) -> bool {
         self.installed

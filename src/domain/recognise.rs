@@ -114,7 +114,9 @@ pub enum Recognition {
 /// Compares the facts of a boot with every host that shares any of them.
 pub fn recognise(asking: &Identity, candidates: &[Candidate]) -> (Recognition, Vec<Finding>) {
     let mut owners: BTreeMap<MacAddr, u32> = BTreeMap::new();
-    for mac in candidates.iter().flat_map(|candidate| &candidate.identity.macs) {
+    // A card does not become nobody's by what is left of forgotten hosts: its machine would then be new, and installed.
+    for mac in candidates.iter().filter(|candidate| !candidate.forgotten).flat_map(|candidate| &candidate.identity.macs)
+    {
         let count = owners.entry(*mac).or_default();
         *count = count.saturating_add(1);
     }
@@ -354,7 +356,8 @@ mod tests {
         assert_eq!(ask_of("s1 u1 m0", &[], &["s0 u0 m0"]), back(&[11], Evidence::Conflict));
         assert_eq!(ask_of("s0 u0 m0", &[], &["s0 m0", "u0 m5"]), back(&[11, 12], Evidence::Conflict));
         assert_eq!(ask_of("s0 u1 m5", &[], &["s0 u0 m0"]), new(&[11]), "a twin shares its serial");
-        assert_eq!(ask_of("m9", &["m0 m9"], &["m1 m9"]), new(&[]), "a card of several is nobody's");
+        assert_eq!(ask_of("m9", &[], &["m1 m9", "m2 m9"]), back(&[11, 12], Evidence::Conflict));
+        assert_eq!(ask_of("m9", &["m0 m9", "m3 m9"], &["m1 m9"]), new(&[]), "a card of several is nobody's");
     }
 
     #[test]
@@ -363,6 +366,8 @@ mod tests {
             Recognition::Doubt { candidates: vec![HostId::new(1)], forgotten: vec![HostId::new(11)], weak: false };
         assert_eq!(ask_of("s0 u0 m0", &["s0 u0 m0"], &["s0 u0 m1"]), doubt);
         assert_eq!(ask_of("s0 u0 m0 m1", &["s0 u0 m0"], &["s1 u1 m1"]), doubt);
+        // It came back without its DMI, was taken for a weak match, and asks again.
+        assert_eq!(ask_of("m0", &["m0"], &["s0 u0 m0"]), doubt);
         assert_eq!(ask_of("s0 u0 m0", &["s0 u0 m0"], &["s0 u1 m1"]), known());
     }
 

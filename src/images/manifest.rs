@@ -133,7 +133,8 @@ pub enum ManifestError {
 const OWN_WORDS_HINT: &str = "the disk is named by `device`, the rest is added at every boot";
 
 /// Kernel arguments that the server adds itself, before their `=`: those of an archive are dropped, an operator's refused.
-const OWN_WORDS: [&str; 7] = [
+const OWN_WORDS: [&str; 8] = [
+    "kiwispray.device",
     "rd.kiwi.install.pxe",
     "rd.kiwi.install.image",
     "rd.kiwi.oem.installdevice",

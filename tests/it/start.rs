@@ -109,6 +109,10 @@ fn a_named_data_directory_that_is_missing_is_refused_without_init() {
     let run = serve(&site, &["--listen", "127.0.0.1:0"]);
     assert!(refusal(&run, 1).contains("elsewhere"), "{run:?}");
     assert!(!site.path("data").exists() && !site.path("elsewhere").exists());
+    // Where a disk is not mounted, there is an empty folder.
+    std::fs::create_dir(site.path("elsewhere")).unwrap();
+    let run = serve(&site, &["--listen", "127.0.0.1:0"]);
+    assert!(refusal(&run, 1).contains("holds no store") && site.path("elsewhere").read_dir().unwrap().next().is_none());
 }
 
 #[test]
@@ -123,12 +127,12 @@ fn a_store_that_vanished_is_not_made_anew_and_init_harms_none() {
     let without_init = ["--config", "kiwispray.toml", "--data-dir", "data", "--listen", "127.0.0.1:0"];
     let run = serve(site, &without_init);
     let sentence = refusal(&run, 1);
-    assert!(sentence.contains("the data directory has no store") && sentence.contains("mounted?"), "{sentence}");
+    assert!(sentence.contains("the data directory holds no store") && sentence.contains("mounted?"), "{sentence}");
     assert_eq!(std::fs::read_dir(site.path("data")).unwrap().count(), 0, "nothing was made");
     // Somebody took the files out of the store.
     std::fs::create_dir(site.path("data/store")).unwrap();
     std::fs::copy(site.path("disk/store/lock"), site.path("data/store/lock")).unwrap();
-    assert!(refusal(&serve(site, &without_init), 1).contains("has no store"));
+    assert!(refusal(&serve(site, &without_init), 1).contains("holds no store"));
     std::fs::remove_dir_all(site.path("data")).unwrap();
     std::fs::rename(site.path("disk"), site.path("data")).unwrap();
     server.restart();

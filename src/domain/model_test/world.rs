@@ -25,7 +25,7 @@ pub(super) struct World {
     pub(super) begun: Vec<Step>,
     /// Names of orders that were carried out, as the store remembers them.
     pub(super) spent: Vec<OrderName>,
-    /// Whether something was installed and not wiped since.
+    /// Whether something was installed.
     pub(super) installed: bool,
     /// What holds for all hosts.
     pub(super) fleet: Fleet,
@@ -233,11 +233,8 @@ impl World {
             }
             Ok(Some(change)) => {
                 assert_eq!(given.step, self.host.step, "only a boot of the current step finishes it");
-                self.installed = match given.writes {
-                    Writes::Disk => true,
-                    Writes::Wipe => false,
-                    Writes::Nothing => self.installed,
-                };
+                // A wipe may have been of another disk.
+                self.installed |= given.writes == Writes::Disk;
                 assert!(!self.done.contains(&given.step), "a step is finished once");
                 self.done.push(given.step);
                 self.commit(change);
@@ -261,11 +258,7 @@ impl World {
         if let Ok(Some(change)) = finish_held(&self.host, &given.bootid, "not\nyet", self.now) {
             assert_eq!(given.step, self.host.step, "only a boot of the current step finishes it");
             self.done.push(given.step);
-            self.installed = match given.writes {
-                Writes::Disk => true,
-                Writes::Wipe => false,
-                Writes::Nothing => self.installed,
-            };
+            self.installed |= given.writes == Writes::Disk;
             self.commit(change);
             assert_eq!(self.host.states, states, "the queue waits");
             assert_eq!(finish(&self.host, &given.bootid, self.now), Ok(None), "said once is said");

@@ -21,7 +21,7 @@ mod report;
 
 use jiff::Timestamp;
 
-use super::{Actor, Event, EventKind, Host, OrderName, PastBoot, PastOutcome, States, Tombstone};
+use super::{Actor, Event, EventKind, Host, OrderName, PastBoot, PastOutcome, States, Tombstone, Writes};
 
 pub use boot::{
     Activity, Ask, FetchRefused, HoldReason, NextBoot, Offer, deliver, next_boot, note_hold, offer, start_attempt,
@@ -77,6 +77,9 @@ impl Draft {
 
     /// The queue moves, or its current step is ordered anew: boots of the step before are over.
     fn queue(&mut self, states: States, outcome: PastOutcome) {
+        // A transfer that is given up goes on to its end, and nobody hears of that.
+        self.host.installed |=
+            self.host.is_transferring() && self.host.current_boot().is_some_and(|boot| boot.writes == Writes::Disk);
         self.retire_boot(outcome);
         self.host.states = states;
         self.host.step = self.host.step.next();

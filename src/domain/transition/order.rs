@@ -165,6 +165,7 @@ pub fn retry(host: &Host, abort: bool, actor: Actor, now: Timestamp) -> Result<C
     }
     let mut draft = Draft::of(host, actor, now);
     draft.queue(host.states.clone(), PastOutcome::Superseded);
+    draft.host.reinstalls |= host.may_be_installed();
     draft.event(EventKind::Retried { state });
     Ok(draft.done())
 }

@@ -56,12 +56,8 @@ pub fn finish_held(host: &Host, bootid: &BootId, why: &str, now: Timestamp) -> R
 /// that the other one orders nothing that the own one would not.
 pub fn advance(host: &Host, to: Option<States>, actor: Actor, now: Timestamp) -> Change {
     let mut draft = Draft::of(host, actor, now);
-    match host.current_boot().map(|boot| boot.writes) {
-        Some(Writes::Disk) => draft.host.installed = true,
-        // Only the machine itself knows that its disk is empty now.
-        Some(Writes::Wipe) if draft.actor == Actor::Machine => draft.host.installed = false,
-        Some(Writes::Wipe | Writes::Nothing) | None => {}
-    }
+    // A wipe may have been of one disk among several: what was installed may still be there.
+    draft.host.installed |= host.current_boot().is_some_and(|boot| boot.writes == Writes::Disk);
     let (from, to) = (host.states.clone(), to.unwrap_or_else(|| host.states.after_current()));
     draft.queue(to.clone(), PastOutcome::Finished);
     draft.event(EventKind::Finished { from, to });

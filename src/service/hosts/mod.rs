@@ -25,10 +25,10 @@ pub use take::{Newcomer, Taken};
 use jiff::Timestamp;
 
 use crate::domain::{
-    Activity, Actor, Ask, Change, Edit, Event, EventKind, HoldReason, Host, HostId, Identity, NextBoot, Recognition,
-    Registration, Serial, Stage, StateName, States, Tombstone, check_unlocked, edit, finish_by_operator, forget,
-    forget_for_good, lock, next_boot, queue_of_returned, recognise, register, release, retry, set_states, take_back,
-    unlock,
+    Activity, Actor, Ask, Change, Edit, Event, EventKind, Evidence, HoldReason, Host, HostId, Identity, NextBoot,
+    Recognition, Registration, Serial, Stage, StateName, States, Tombstone, check_unlocked, edit, finish_by_operator,
+    forget, forget_for_good, lock, next_boot, queue_of_returned, recognise, register, release, retry, set_states,
+    take_back, unlock,
 };
 use crate::hooks::Run;
 use crate::images::Catalogue;
@@ -202,11 +202,12 @@ impl Service {
     async fn add_unchecked(&self, registration: Registration, actor: Actor, run: Run) -> Result<Acted, HostsError> {
         for _ in 0..CONFLICT_RETRIES {
             let found = self.store.candidates(&registration.identity).await?;
-            let mut was = Vec::new();
+            let (mut was, mut is_sure) = (Vec::new(), false);
             match recognise(&registration.identity, &found.judged()).0 {
                 Recognition::New { .. } => {}
-                Recognition::Returned { was: ids, .. } => {
+                Recognition::Returned { was: ids, evidence } => {
                     was = found.forgotten(&ids);
+                    is_sure = evidence == Evidence::Strong;
                     check_returned(&registration.states, &was)?;
                 }
                 Recognition::Known(id) => return Err(HostsError::KnownAs(vec![id])),
@@ -218,8 +219,8 @@ impl Service {
                 [] => register(id, registration.clone(), actor.clone(), now),
                 was => take_back(id, registration.clone(), was, false, actor.clone(), now),
             };
-            // Whoever typed it says which machine it is.
-            let gone = was.first().copied().filter(|_| was.len() == 1);
+            // In doubt the machine that is meant may still come.
+            let gone = was.first().copied().filter(|_| is_sure);
             let trial = build(HostId::new(0));
             let events = trial.events;
             let host = match run {

@@ -5,7 +5,7 @@
 
 use futures_util::future::join_all;
 
-use crate::domain::{Actor, Host, HostId, Match, Recognition, Registration, recognise, take_back, take_over};
+use crate::domain::{Actor, Evidence, Host, HostId, Match, Recognition, Registration, recognise, take_back, take_over};
 use crate::hooks::Run;
 use crate::store::StoreError;
 
@@ -110,17 +110,18 @@ impl Service {
         let Newcomer { id, registration, seen } = newcomer;
         let found = self.store.candidates(&registration.identity).await?;
         let now = self.clock.now();
-        let was = match recognise(&registration.identity, &found.judged()).0 {
-            Recognition::Returned { was, .. } => found.forgotten(&was),
+        let (was, evidence) = match recognise(&registration.identity, &found.judged()).0 {
+            Recognition::Returned { was, evidence } => (found.forgotten(&was), evidence),
             Recognition::Known(_) | Recognition::New { .. } | Recognition::Doubt { .. } | Recognition::Nobody => {
-                Vec::new()
+                (Vec::new(), Evidence::None)
             }
         };
         let build = |id| match was.as_slice() {
             [] => take_over(id, registration.clone(), *seen, actor.clone(), now),
             was => take_back(id, registration.clone(), was, *seen, actor.clone(), now),
         };
-        let gone = was.first().copied().filter(|_| was.len() == 1);
+        // In doubt the machine that is meant may still come.
+        let gone = was.first().copied().filter(|_| evidence == Evidence::Strong);
         self.store.register_at(*id, &found, gone, build).await
     }
 }
