@@ -15,8 +15,8 @@ pub(crate) enum Command {
     Plugins(Arguments),
     /// How fast an image is imported, against `xz -dc FILE | sha256sum`.
     Import(Arguments),
-    /// How long `host import` and `host list` of a fleet take, from the command line to the server and back.
-    List(crate::bench_list::Arguments),
+    /// What a fleet costs: importing, listing, booting while a backup is taken, moving over from the original.
+    Fleet(crate::bench_fleet::Arguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         Command::Boots(arguments) => ("bench", arguments),
         Command::Plugins(arguments) => ("plugin_bench", arguments),
         Command::Import(arguments) => ("import_bench", arguments),
-        Command::List(arguments) => return crate::bench_list::run(&build(&["--bin", "kiwispray"])?, arguments),
+        Command::Fleet(arguments) => return crate::bench_fleet::run(&build(&["--bin", "kiwispray"])?, arguments),
     };
     let program = build(&["--example", example])?;
     // Beside the program, which is on a disk; the folder for temporary files often is not.

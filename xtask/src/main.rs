@@ -3,7 +3,7 @@
 use clap::Parser;
 
 mod bench;
-mod bench_list;
+mod bench_fleet;
 mod deny;
 mod e2e;
 mod packages;
