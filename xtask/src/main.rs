@@ -3,10 +3,7 @@
 use clap::Parser;
 
 mod bench;
-mod bench_backup;
-mod bench_list;
-mod bench_migrate;
-mod bench_server;
+mod bench_fleet;
 mod deny;
 mod e2e;
 mod packages;
