@@ -15,7 +15,7 @@ pub struct ServeArgs {
     /// Where hosts and events are kept
     #[arg(long, value_name = "DIR", env = "KIWISPRAY_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Create the data directory if it is missing
+    /// Begin a new store if the data directory has none, or is missing
     #[arg(long)]
     pub init: bool,
     /// Address for machines [default: 0.0.0.0:5000]

@@ -6,6 +6,7 @@
 
 mod args;
 mod changes;
+mod data_dir;
 mod file;
 mod plugin;
 
@@ -41,7 +42,7 @@ pub struct Config {
     pub config_dir: PathBuf,
     /// Where hosts and events are kept.
     pub data_dir: PathBuf,
-    /// Whether the data directory may be created when it is missing.
+    /// Whether a store may be made in the data directory when there is none.
     pub missing_data_dir: MissingDataDir,
     /// One folder per image.
     pub images_dir: PathBuf,
@@ -76,11 +77,13 @@ pub struct Config {
     pub plugins_d: PathBuf,
 }
 
-/// What a missing data directory means.
+/// What a data directory means that is missing, or holds no store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingDataDir {
-    /// A first start: create it.
+    /// A first start, unless something tells that a server ran there.
     Create,
+    /// A first start, whatever is there: someone said `--init`.
+    Init,
     /// Someone named it, so it should be there: an empty store in its place would make a whole fleet unknown.
     Refuse,
 }
@@ -277,18 +280,23 @@ impl Config {
         binding.filter(|_| problems.is_empty()).ok_or(ConfigError { problems })
     }
 
-    /// Refuses a data directory that someone named and that has no store; to be called before a store is opened. An empty
-    /// folder is what is left where a disk is not mounted, and an empty store would make every machine unknown.
+    /// Refuses a data directory that should have a store and has none, as that of a disk that is not mounted; to be
+    /// called before a store is opened. Whether a store that is there is whole is for that to tell.
     ///
     /// # Errors
     /// The sentence for the operator.
     pub fn check_data_dir(&self) -> Result<(), ConfigError> {
-        if self.missing_data_dir == MissingDataDir::Create || self.data_dir.join(STORE_FOLDER).exists() {
+        let may_begin = match self.missing_data_dir {
+            MissingDataDir::Init => true,
+            MissingDataDir::Create => !data_dir::has_remains(&self.data_dir),
+            MissingDataDir::Refuse => false,
+        };
+        if may_begin || data_dir::has_store(&self.data_dir) {
             return Ok(());
         }
+        let wrong = if data_dir::is_there(&self.data_dir) { "holds no store" } else { "is missing" };
         let what =
-            if self.data_dir.exists() { "the data directory holds no store" } else { "the data directory is missing" };
-        let what = format!("{what}; is its disk mounted? To start with an empty one, add --init");
+            format!("the data directory {wrong}; is its disk mounted? To start with a new, empty store, add --init");
         let at = Where::Whole { file: self.data_dir.clone() };
         Err(ConfigError { problems: vec![Problem { at, what }] })
     }
@@ -319,7 +327,11 @@ impl Checks<'_> {
             templates_dir: folder(&args.templates_dir, &raw.templates_dir, "templates"),
             plugins_dir: folder(&args.plugins_dir, &raw.plugins_dir, "plugins"),
             ipxe_dir: args.ipxe_dir.as_ref().map(here).or_else(|| raw.ipxe_dir.clone()),
-            missing_data_dir: if !is_named || args.init { MissingDataDir::Create } else { MissingDataDir::Refuse },
+            missing_data_dir: match (args.init, is_named) {
+                (true, _) => MissingDataDir::Init,
+                (false, true) => MissingDataDir::Refuse,
+                (false, false) => MissingDataDir::Create,
+            },
             data_dir,
             listen: args.listen.or(raw.listen).unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 5000).into()),
             public_url: args.public_url.clone().or_else(|| self.public_url()),

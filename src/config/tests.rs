@@ -68,15 +68,47 @@ fn inside_a_checkout_all_folders_are_the_checkouts() {
 fn a_named_data_directory_that_is_missing_or_has_no_store_is_refused_without_init() {
     let (_root, around) = machine(&[]);
     let named = Config::load(&args(&["--data-dir", "store"]), &around).unwrap();
-    assert!(named.check_data_dir().unwrap_err().to_string().ends_with("To start with an empty one, add --init"));
+    let said = named.check_data_dir().unwrap_err().to_string();
+    assert!(said.contains("is missing; is its disk mounted?") && said.ends_with("add --init"), "{said}");
     let init = Config::load(&args(&["--data-dir", "store", "--init"]), &around).unwrap();
     assert!(init.check_data_dir().is_ok());
-    // Where a disk is not mounted, there is an empty folder.
-    fs::create_dir(around.working_dir.join("store")).unwrap();
-    let refused = named.check_data_dir().unwrap_err().to_string();
-    assert!(refused.contains("holds no store") && refused.ends_with("add --init"), "{refused}");
-    fs::create_dir(around.working_dir.join("store/store")).unwrap();
-    assert!(named.check_data_dir().is_ok());
+}
+
+#[test]
+fn a_named_data_directory_without_a_store_is_refused_without_init() {
+    // The mount point of a disk, a store of which only the lock is left, and a folder of somebody else.
+    for file in ["lost+found/x", "store/lock", "plugins/mine.wasm"] {
+        let (_root, around) = machine(&[(&format!("here/kiwi/{file}"), "")]);
+        let named = Config::load(&args(&["--data-dir", "kiwi"]), &around).unwrap();
+        let said = named.check_data_dir().unwrap_err().to_string();
+        assert!(said.contains("holds no store; is its disk mounted?") && said.ends_with("add --init"), "{said}");
+        let init = Config::load(&args(&["--data-dir", "kiwi", "--init"]), &around).unwrap();
+        assert!(init.check_data_dir().is_ok());
+    }
+    // Half a store is for whoever opens it to judge, who never makes a new one of it.
+    for file in ["store/db", "store/watermark"] {
+        let (_root, around) = machine(&[(&format!("here/kiwi/{file}"), "")]);
+        let named = Config::load(&args(&["--data-dir", "kiwi"]), &around).unwrap();
+        assert!(named.check_data_dir().is_ok(), "{file}");
+    }
+    let (_root, around) = machine(&[("here/kiwispray.toml", "data_dir = \"kiwi\"\n"), ("here/kiwi/x", "")]);
+    assert!(Config::load(&ServeArgs::default(), &around).unwrap().check_data_dir().is_err());
+}
+
+#[test]
+fn the_default_data_directory_is_begun_only_where_no_server_ran() {
+    let check = |file: &str| {
+        let (_root, around) =
+            machine(&[(&format!("here/data/{file}"), ""), ("here/Cargo.toml", "name = \"kiwispray\"\n")]);
+        Config::load(&ServeArgs::default(), &around).unwrap().check_data_dir()
+    };
+    for file in ["x", "images/x/y", "plugins/mine.wasm", "plugins.d/x.toml", "stores/x"] {
+        assert!(check(file).is_ok(), "{file}");
+    }
+    let component = format!("plugins/{}.wasm", "0a".repeat(32));
+    for file in ["store/lock", "store.before-restore-7/db", "admin.sock", &component] {
+        assert!(check(file).unwrap_err().to_string().contains("holds no store"), "{file}");
+    }
 }
 
 #[test]

@@ -72,7 +72,9 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     }
     let Some(folder) = &facts.folder else {
         return match facts.when_missing {
-            MissingDataDir::Create => vec![Finding::ok(CHECK, path, "will be made at the first start")],
+            MissingDataDir::Create | MissingDataDir::Init => {
+                vec![Finding::ok(CHECK, path, "will be made at the first start")]
+            }
             MissingDataDir::Refuse => fail(
                 "is missing".to_owned(),
                 "mount its disk, or restore a backup; for a first start say --init".to_owned(),

@@ -40,7 +40,6 @@ impl Server {
         for name in ["data", "images"] {
             arguments.extend([format!("--{name}-dir"), dir.join(name).display().to_string()]);
         }
-        arguments.push("--init".to_owned());
         arguments.extend(["--dnsmasq".to_owned(), bridge.name().to_owned()]);
         arguments.extend(["--dhcp-range".to_owned(), "192.168.42.100,192.168.42.199".to_owned()]);
         Ok(Server { program: program(), dir, arguments, process: None, leaving: None })
@@ -68,6 +67,9 @@ impl Server {
         let log = fs::File::options().create(true).append(true).open(self.log())?;
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).current_dir(&self.dir).stdin(Stdio::null());
+        if !self.dir.join("data/store").exists() {
+            command.arg("--init");
+        }
         let process = command.stdout(log.try_clone()?).stderr(log).spawn();
         self.process = Some(process.with_context(|| format!("cannot run {}", self.program.display()))?);
         let begin = Instant::now();

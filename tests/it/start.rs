@@ -116,6 +116,33 @@ fn a_named_data_directory_that_is_missing_is_refused_without_init() {
 }
 
 #[test]
+fn a_store_that_vanished_is_not_made_anew_and_init_harms_none() {
+    let mut server = Site::new().serve();
+    Machine::new(1).boot(&server);
+    server.terminate();
+    let site = &server.site;
+    // The disk is not mounted: what is there is an empty folder.
+    std::fs::rename(site.path("data"), site.path("disk")).unwrap();
+    std::fs::create_dir(site.path("data")).unwrap();
+    let without_init = ["--config", "kiwispray.toml", "--data-dir", "data", "--listen", "127.0.0.1:0"];
+    let run = serve(site, &without_init);
+    let sentence = refusal(&run, 1);
+    assert!(sentence.contains("the data directory holds no store") && sentence.contains("mounted?"), "{sentence}");
+    assert_eq!(std::fs::read_dir(site.path("data")).unwrap().count(), 0, "nothing was made");
+    // Somebody took the files out of the store.
+    std::fs::create_dir(site.path("data/store")).unwrap();
+    std::fs::copy(site.path("disk/store/lock"), site.path("data/store/lock")).unwrap();
+    assert!(refusal(&serve(site, &without_init), 1).contains("holds no store"));
+    std::fs::remove_dir_all(site.path("data")).unwrap();
+    std::fs::rename(site.path("disk"), site.path("data")).unwrap();
+    server.restart();
+    assert_eq!(Machine::new(1).boot(&server).host, Some(1));
+    server.terminate();
+    server.restart_with(&["--init"]);
+    assert_eq!(Machine::new(1).boot(&server).host, Some(1));
+}
+
+#[test]
 fn a_data_directory_that_cannot_be_used_is_said() {
     let site = Site::new();
     std::fs::write(site.path("data"), "a file").unwrap();

@@ -41,14 +41,17 @@ fn command_of(site: &Site, program: &str) -> Command {
     command
 }
 
-/// `kiwispray serve` over the folders of a site, on a free port.
+/// `kiwispray serve` over the folders of a site, on a free port. Only where no store is yet, it may begin one.
 pub(crate) fn serve_command(site: &Site) -> Command {
     serve_command_at(site, 0)
 }
 
 fn serve_command_at(site: &Site, port: u16) -> Command {
     let mut command = command(site);
-    command.args(["serve", "--config", "kiwispray.toml", "--data-dir", "data", "--init"]);
+    command.args(["serve", "--config", "kiwispray.toml", "--data-dir", "data"]);
+    if !site.path("data/store").exists() {
+        command.arg("--init");
+    }
     command.args(["--listen", &format!("127.0.0.1:{port}")]);
     command.args(["--images-dir", "images", "--templates-dir", "templates", "--plugins-dir", "plugins"]);
     command.args(["--ipxe-dir", "ipxe"]);
@@ -179,7 +182,14 @@ impl Server {
     }
 
     pub(crate) fn restart(&mut self) {
-        (self.child, self.address) = spawn(serve_command_at(&self.site, self.port), &self.log);
+        self.restart_with(&[]);
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn restart_with(&mut self, arguments: &[&str]) {
+        let mut command = serve_command_at(&self.site, self.port);
+        command.args(arguments);
+        (self.child, self.address) = spawn(command, &self.log);
     }
 
     /// On a socket that somebody else made, as a service manager does.
