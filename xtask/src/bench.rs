@@ -1,7 +1,8 @@
-//! Runs the benchmarks (`examples/bench`, `examples/plugin_bench`, `examples/import_bench`) in release mode, with their files beside what cargo builds.
+//! Runs the benchmarks (`examples/bench`, `examples/plugin_bench`, `examples/import_bench`, and those of the command line) in
+//! release mode, with their files beside what cargo builds.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -15,8 +16,12 @@ pub(crate) enum Command {
     Plugins(Arguments),
     /// How fast an image is imported, against `xz -dc FILE | sha256sum`.
     Import(Arguments),
-    /// What a fleet costs: importing, listing, booting while a backup is taken, moving over from the original.
-    Fleet(crate::bench_fleet::Arguments),
+    /// How long `host import` and `host list` of a fleet take, from the command line to the server and back.
+    List(crate::bench_list::Arguments),
+    /// How long `migrate` takes for the hosts of an original KIWIspray.
+    Migrate(crate::bench_migrate::Arguments),
+    /// How long machines wait for answers during a `backup`, against without one.
+    Backup(crate::bench_backup::Arguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -31,7 +36,13 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         Command::Boots(arguments) => ("bench", arguments),
         Command::Plugins(arguments) => ("plugin_bench", arguments),
         Command::Import(arguments) => ("import_bench", arguments),
-        Command::Fleet(arguments) => return crate::bench_fleet::run(&build(&["--bin", "kiwispray"])?, arguments),
+        Command::List(arguments) => return crate::bench_list::run(&server(None)?, arguments),
+        Command::Migrate(arguments) => {
+            return crate::bench_migrate::run(&server(arguments.program.as_deref())?, arguments);
+        }
+        Command::Backup(arguments) => {
+            return crate::bench_backup::run(&server(arguments.program.as_deref())?, arguments);
+        }
     };
     let program = build(&["--example", example])?;
     // Beside the program, which is on a disk; the folder for temporary files often is not.
@@ -45,6 +56,14 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     let status = bench.status().context("cannot run the benchmark")?;
     ensure!(status.success(), "the benchmark failed, or fell short of a target; its log is {}", log.display());
     Ok(())
+}
+
+/// The kiwispray that is measured: the one that was named, else one that is built.
+fn server(named: Option<&Path>) -> Result<PathBuf> {
+    match named {
+        Some(program) => program.canonicalize().with_context(|| format!("cannot find {}", program.display())),
+        None => build(&["--bin", "kiwispray"]),
+    }
 }
 
 /// Builds what is measured and returns where it is.

@@ -3,7 +3,10 @@
 use clap::Parser;
 
 mod bench;
-mod bench_fleet;
+mod bench_backup;
+mod bench_list;
+mod bench_migrate;
+mod bench_server;
 mod deny;
 mod e2e;
 mod packages;
