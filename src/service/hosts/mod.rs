@@ -207,7 +207,14 @@ impl Service {
                 Recognition::New { .. } => {}
                 Recognition::Returned { was: ids, evidence } => {
                     was = found.forgotten(&ids);
-                    is_sure = evidence == Evidence::Strong;
+                    // Who types a serial number or UUID says which machine it is; a card may have been moved.
+                    let names = |was: &&Tombstone| {
+                        let (typed, known) = (&registration.identity, &was.identity);
+                        (typed.serial.is_some() && typed.serial == known.serial)
+                            || (typed.uuid.is_some() && typed.uuid == known.uuid)
+                    };
+                    is_sure = evidence == Evidence::Strong
+                        || (evidence == Evidence::Weak && was.first().copied().is_some_and(|was| names(&was)));
                     check_returned(&registration.states, &was)?;
                 }
                 Recognition::Known(id) => return Err(HostsError::KnownAs(vec![id])),
