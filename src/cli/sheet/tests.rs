@@ -49,6 +49,9 @@ fn what_is_wrong_is_said_with_line_and_column_all_at_once() {
     line 1, column 2: there is no column "serail": the first line names them, of hostname, serial, uuid, macs, states, metadata.KEY
     line 1, column 4: the column serial stands here twice
     "#);
+    for name in ["metadata.", "metadata.a..b", "metadata..a"] {
+        assert!(complaints(&csv(&format!("serial,{name}\nS,1\n")))[0].contains("a part without a name"), "{name}");
+    }
     let json = "[\n  {\"serial\": \"SN1\"},\n  {\"serail\": \"SN2\"},\n  {\"serial\": 7}]";
     let sheet = read(json, None).unwrap();
     assert_eq!(sheet.rows[0].line, 2);
