@@ -122,7 +122,7 @@ impl Migrate {
         for batch in &batches {
             let hosts = TakeHosts { hosts: batch.clone(), dry_run: false };
             let took: Vec<TookHost> = client.post("/api/v1/migration/hosts", &hosts).await?;
-            if let Some(why) = took.iter().find_map(sentence) {
+            if let Some(why) = took.iter().filter(|host| host.outcome == "refused").find_map(sentence) {
                 return Err(conflict(format!("{why}; look at what changed meanwhile, and run this again")));
             }
         }
@@ -257,7 +257,10 @@ async fn try_hosts(client: &Client, batches: &[Vec<TakeHost>], report: &mut Repo
         for host in &took {
             match host.outcome.as_str() {
                 "new" => report.new.push(host.id),
-                "there" => report.there.push(host.id),
+                "there" => {
+                    report.there.push(host.id);
+                    report.notes.extend(sentence(host));
+                }
                 _ => refusals.extend(sentence(host)),
             }
         }
@@ -396,7 +399,7 @@ impl Report {
             ));
         }
         lines.push(if self.dry_run {
-            "Nothing was changed.".to_owned()
+            "Nothing was changed. Whether images are whole is seen when they are taken.".to_owned()
         } else {
             "Next: restart the server, so that it reads its settings, and look at kiwispray image list".to_owned()
         });
