@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::domain::{BootId, FirstBoot, Host};
+use crate::domain::{BootId, FirstBoot, Host, Writes};
 use crate::images::{Image, Kind};
 use crate::render::{BaseUrl, RenderError, Renderer};
 
@@ -66,10 +66,12 @@ impl Rehearsal<'_> {
 
 /// What an image's system asks for in any case.
 fn announced(image: &Image) -> &'static [&'static str] {
-    match image.manifest.first_boot {
-        None => &[POST_INSTALL],
-        Some(FirstBoot::Nocloud) => &["meta-data", "user-data", "vendor-data"],
-        Some(FirstBoot::Ignition) => &["config.ign"],
+    match (image.manifest.first_boot, image.manifest.writes) {
+        // What wipes leaves no system behind that would ask.
+        (None, Writes::Wipe) => &[],
+        (None, Writes::Disk | Writes::Nothing) => &[POST_INSTALL],
+        (Some(FirstBoot::Nocloud), _) => &["meta-data", "user-data", "vendor-data"],
+        (Some(FirstBoot::Ignition), _) => &["config.ign"],
     }
 }
 

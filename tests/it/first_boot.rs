@@ -285,6 +285,15 @@ fn what_nobody_asks_for_keeps_no_machine_from_its_order() {
     let server = site.with_file("leap", "vendor-data", "#cloud-config\n{}\n").serve();
     let boot = installing(&server, 1, "node1", &json!({"motd": ["not", "one"]}));
     assert_eq!(document(&server, &boot, "vendor-data"), "#cloud-config\n{}\n");
+    // Nothing is left by a wipe that would run one.
+    let server = Site::new()
+        .linux("wipe", "writes = \"wipe\"\ndevice = \"all\"")
+        .template("post_install.sh.hbs", "#!/bin/sh\nx={{host.metadata.x}}\n")
+        .serve();
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    server.deploy("wipe", 1);
+    machine.boots(&server);
     // What writes nothing can say by itself that it failed, and may try again.
     let server = Site::new()
         .linux("live", "writes = \"nothing\"")
@@ -325,4 +334,35 @@ fn documents_know_what_the_firmware_said_of_the_machine() {
     let boot = machine.boots(&server);
     assert_eq!(document(&server, &boot, "motd"), "Dell Inc. R640\n");
     assert!(server.get(&boot.file("config.ign")).expect(200).text().contains("\"ignition\""));
+}
+
+#[test]
+fn the_manuals_way_to_report_a_setup_that_failed_holds_the_machine() {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/first-boot.md");
+    let manual = fs::read_to_string(manual).unwrap();
+    let block = manual.split_once("```yaml\n").unwrap().1.split_once("```").unwrap().0;
+    let site = first_boot("nocloud").with_file("leap", "user-data.hbs", format!("#cloud-config\n{block}"));
+    let server = site.with_file("leap", "vendor-data.hbs", "#cloud-config\n{}\n").serve();
+    let first = installing(&server, 1, "node1", &json!({}));
+    for (setup, call) in [("false", "/fail"), ("true", "/finish")] {
+        let boot = if call == "/fail" { first.clone() } else { Machine::new(1).boots(&server) };
+        let text = document(&server, &boot, "user-data");
+        let said = cloud_init_schema(&text);
+        assert!(said.status.success(), "{text}\n{said:?}");
+        let words: Vec<String> = serde_json::from_value(yaml(&text)["runcmd"][0].clone()).unwrap();
+        let folder = TempDir::new().unwrap();
+        let curl = "curl() { for word; do :; done; echo \"$word\"; }\n";
+        fs::write(folder.path().join("script"), words[2].replace("/opt/setup", setup)).unwrap();
+        let script = format!("{curl}. {}/script", folder.path().display());
+        let ran = Command::new(&words[0]).arg("-c").arg(script).args(&words[3..]).output().unwrap();
+        let url = String::from_utf8(ran.stdout).unwrap();
+        let path = url.trim().strip_prefix(&format!("http://{}", server.address)).unwrap();
+        assert!(path.starts_with(call), "{path}");
+        server.get(path).expect(200);
+        if call == "/fail" {
+            Machine::new(1).holds(&server, "reported a failure ?setup?");
+            server.cli(&["host", "retry", "1", "--yes"]).done();
+        }
+    }
+    assert_eq!(server.states(1), "finished");
 }
