@@ -5,7 +5,7 @@
 //! the templates that use it, and its error is kept like a template until the file changes.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -59,8 +59,9 @@ pub(crate) enum Scope {
 }
 
 /// Which file it is, its size, and when the system last changed anything of it, in seconds and nanoseconds; none: there is no such
-/// file. The time of writing can be set by whoever brings a file, so it may be that of the file before.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
+/// file. The time of writing can be set by whoever brings a file, so it may be that of the file before. An error: nobody knows
+/// whether there is one.
+type Stamp = Result<Option<(u64, u64, u64, i64, i64)>, ErrorKind>;
 
 /// A template's text and where it is from.
 pub(crate) struct Source {
@@ -140,13 +141,17 @@ impl Library {
             let path = dir.join(format!("{name}.hbs"));
             let stamp = stamp_of(&path);
             files.push((path.clone(), stamp));
-            if stamp.is_some() {
-                let origin = Origin::File(path.clone());
-                return match read(&path) {
-                    Ok(text) => Ok(Source { text, origin }),
-                    Err(error) => Err(RenderError::Unreadable { origin, source: Arc::new(error) }),
-                };
-            }
+            // What cannot be looked at may be there, and no other may take its place.
+            let text = match stamp {
+                Ok(None) => continue,
+                Ok(Some(_)) => read(&path),
+                Err(kind) => Err(kind.into()),
+            };
+            let origin = Origin::File(path);
+            return match text {
+                Ok(text) => Ok(Source { text, origin }),
+                Err(error) => Err(RenderError::Unreadable { origin, source: Arc::new(error) }),
+            };
         }
         let (built_in, text) = BUILT_IN
             .iter()
@@ -321,11 +326,21 @@ fn extension(language: Language) -> &'static str {
 }
 
 fn stamp_of(path: &Path) -> Stamp {
-    std::fs::metadata(path).ok().map(|data| (data.dev(), data.ino(), data.len(), data.ctime(), data.ctime_nsec()))
+    let is_absent = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
+    match std::fs::metadata(path) {
+        Ok(data) => Ok(Some((data.dev(), data.ino(), data.len(), data.ctime(), data.ctime_nsec()))),
+        Err(error) if is_absent(error.kind()) => match std::fs::symlink_metadata(path) {
+            // A link to what is not there, on a disk that is not mounted, say.
+            Ok(_) => Err(error.kind()),
+            Err(error) if is_absent(error.kind()) => Ok(None),
+            Err(error) => Err(error.kind()),
+        },
+        Err(error) => Err(error.kind()),
+    }
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
-    use std::io::{Error, ErrorKind};
+    use std::io::Error;
     // A named pipe would block the server.
     if !std::fs::metadata(path)?.is_file() {
         return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));

@@ -373,6 +373,28 @@ fn a_named_pipe_is_no_template() {
 }
 
 #[test]
+fn nothing_takes_the_place_of_a_template_that_cannot_be_looked_at() {
+    let (dir, renderer) = site(&[]);
+    let vars = document_vars(host(), json!({}));
+    let render = || renderer.document(None, "post_install.sh", &vars);
+    assert!(render().is_ok());
+    let file = dir.path().join("post_install.sh.hbs");
+    let elsewhere = dir.path().join("elsewhere");
+    for target in [elsewhere.as_path(), file.as_path()] {
+        std::os::unix::fs::symlink(target, &file).unwrap();
+        assert!(matches!(render(), Err(RenderError::Unreadable { .. })), "{}", target.display());
+        assert!(renderer.has_template(None, "post_install.sh") && !renderer.is_built_in(None, "post_install.sh"));
+        fs::remove_file(&file).unwrap();
+    }
+    std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+    assert!(render().is_err());
+    fs::write(&elsewhere, "# mine\n").unwrap();
+    assert_eq!(render().unwrap().text, "# mine\n");
+    // A folder that is none has no templates.
+    assert!(Renderer::new(Some(elsewhere)).document(None, "post_install.sh", &vars).is_ok());
+}
+
+#[test]
 fn built_in_templates_are_sound_and_name_their_variables() {
     let renderer = Renderer::new(None);
     assert_eq!(renderer.check_all().len(), 0);
