@@ -129,24 +129,6 @@ impl Renderer {
         Ok(Document { language: compiled.language, text: compiled.render(variables)? })
     }
 
-    /// Renders a document that nobody gets, so that what is wrong shows in time. Where plugins add variables, these are taken as
-    /// given. None: what comes out depends on them.
-    ///
-    /// # Errors
-    /// As [`Self::document`].
-    pub fn try_document(
-        &self,
-        image_dir: Option<&Path>,
-        name: &str,
-        variables: &impl serde::Serialize,
-        plugins_add: bool,
-    ) -> Result<Option<String>, RenderError> {
-        let compiled = self.library.get(&scope_of(image_dir), name)?;
-        let mut data = serde_json::to_value(variables).unwrap_or_default();
-        let is_plugins = |path: &[&str]| plugins_add && matches!(path, ["vars", _, ..]);
-        compiled.render_inventing(&mut data, is_plugins, &mut BTreeSet::new())
-    }
-
     /// The documents for which an image brings a template of its own; boot scripts and parts are none.
     pub fn documents_of_image(&self, image_dir: &Path) -> BTreeSet<String> {
         let mut names = names_in(image_dir);

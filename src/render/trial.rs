@@ -53,6 +53,32 @@ impl Renderer {
         let text = compiled.render_inventing(&mut data, is_sites, &mut needs)?;
         Ok(Trial { document: text.map(|text| Document { language: compiled.language, text }), needs })
     }
+
+    /// Renders a document that nobody gets, so that what is wrong shows in time. Where plugins add variables, these are taken as
+    /// given. None: what comes out depends on them.
+    ///
+    /// # Errors
+    /// As [`Self::document`].
+    pub fn try_document(
+        &self,
+        image_dir: Option<&Path>,
+        name: &str,
+        variables: &impl serde::Serialize,
+        plugins_add: bool,
+    ) -> Result<Option<String>, RenderError> {
+        let compiled = self.library.get(&super::scope_of(image_dir), name)?;
+        let (mut data, mut needs) = (serde_json::to_value(variables).unwrap_or_default(), BTreeSet::new());
+        let is_plugins = |path: &[&str]| plugins_add && matches!(path, ["vars", _, ..]);
+        match compiled.render_inventing(&mut data, is_plugins, &mut needs) {
+            // What is in there is the plugins' affair.
+            Err(RenderError::UnknownVariable { variable, .. } | RenderError::WrongKind { variable, .. })
+                if !needs.is_empty() && (variable.starts_with("vars.") || is_of_an_item(&variable)) =>
+            {
+                Ok(None)
+            }
+            tried => tried,
+        }
+    }
 }
 
 impl Compiled {
@@ -227,6 +253,28 @@ mod tests {
             assert_eq!(trial.document.is_none(), listed.name.starts_with('_'), "{}", listed.name);
             assert!(trial.needs.is_empty(), "{}: {:?}", listed.name, trial.needs);
         }
+    }
+
+    #[test]
+    fn what_plugins_add_is_taken_as_given_and_the_rest_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let renderer = Renderer::new(Some(dir.path().to_owned()));
+        let data = sample("a.sh", &Map::new());
+        let tried = |text: &str, plugins_add: bool| {
+            std::fs::write(dir.path().join("a.sh.hbs"), text).unwrap();
+            renderer.try_document(None, "a.sh", &data, plugins_add)
+        };
+        for text in [
+            "x={{vars.x}}",
+            "x={{json vars.x}} y={{vars.x.y}}",
+            "{{#with vars.net}}x={{ip}}{{/with}}",
+            "{{#each vars.disks}}x={{dev}} y={{../host.id}} {{/each}}",
+        ] {
+            assert!(tried(text, true).is_ok() && tried(text, false).is_err(), "{text}");
+        }
+        assert_eq!(tried("x={{host.id}}", false).unwrap().unwrap(), "x='7'");
+        assert!(tried("x={{vars.x}} y={{host.metadata.y}}", true).is_err());
+        assert!(tried("x={{ip}}", true).is_err());
     }
 
     #[test]

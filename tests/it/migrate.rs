@@ -360,6 +360,13 @@ fn every_bad_input_is_one_sentence_and_changes_nothing() {
 
     // One may go on without what is impossible.
     original.migrate(&server, &["--yes"]).refused(1, "--leave-out");
+    // A dry run ends as the real one would.
+    let told = original.migrate(&server, &["--dry-run"]);
+    assert!(
+        told.code == 1 && told.err.contains("--leave-out") && told.out.contains("1 host would be taken"),
+        "{told:?}"
+    );
+    original.migrate(&server, &["--dry-run", "--leave-out"]).done();
     original.migrate(&server, &["--yes", "--leave-out"]).done();
     assert_eq!(server.json(&["host", "list"]).as_array().unwrap().len(), 1);
 }
@@ -374,6 +381,7 @@ fn a_number_or_machine_that_is_known_here_is_not_taken_over() {
     Original::new(&json!([host(2, "finished"), host(7, "finished")]))
         .migrate(&server, &[])
         .refused(4, "is host 1 here");
+    assert_eq!(Original::new(&json!([host(7, "finished")])).migrate(&server, &["--dry-run"]).code, 4);
     assert_eq!(server.json(&["host", "list"]).as_array().unwrap().len(), 1);
     server.cli(&["host", "forget", "1", "--yes"]).done();
     Original::new(&json!([host(1, "finished")])).migrate(&server, &[]).refused(4, "was forgotten");
