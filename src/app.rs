@@ -61,8 +61,10 @@ pub async fn serve(config: Config, source: Source, inherited: Option<std::net::T
     make_folder(&config.images_dir, 0o755)?;
     let (folder, options) = (config.data_dir.join(STORE_FOLDER), store_options(&config));
     let store = takeover::open_store(&folder, &options).await?;
-    images::clean(&config.images_dir).with_context(|| format!("cannot tidy up {}", config.images_dir.display()))?;
-
+    // What imports left behind costs space at most, and machines want to boot.
+    if let Err(error) = images::clean(&config.images_dir) {
+        tracing::warn!(folder = %config.images_dir.display(), %error, "the images folder could not be tidied up");
+    }
     if store.is_quarantined() {
         tracing::warn!("a backup was restored: nothing writes a disk until it is released, see `kiwispray release`");
     }
@@ -174,7 +176,8 @@ fn store_options(config: &Config) -> StoreOptions {
 
 /// Puts the use cases over their parts.
 fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, String>) {
-    let catalogue = Arc::new(Catalogue::new(&config.images_dir));
+    let floor_bytes = store_options(config).min_free_bytes;
+    let catalogue = Arc::new(Catalogue::new(&config.images_dir).keeping_free(floor_bytes));
     let renderer = Arc::new(Renderer::new(Some(config.templates_dir.clone())));
     for problem in renderer.check_all() {
         tracing::warn!(template = problem.template, error = %problem.error, "a template cannot be used");

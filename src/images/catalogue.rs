@@ -20,6 +20,7 @@ use crate::domain::StateName;
 #[derive(Debug)]
 pub struct Catalogue {
     root: PathBuf,
+    keep_free_bytes: u64,
     manifests: Mutex<HashMap<StateName, (Stamp, Arc<Manifest>)>>,
 }
 
@@ -134,7 +135,18 @@ impl Catalogue {
 
     /// The images in this folder, which may be made later.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), manifests: Mutex::default() }
+        Self { root: root.into(), keep_free_bytes: 0, manifests: Mutex::default() }
+    }
+
+    /// The same on a disk of which the server needs so much for itself: no import takes that.
+    #[must_use]
+    pub fn keeping_free(self, keep_free_bytes: u64) -> Self {
+        Self { keep_free_bytes, ..self }
+    }
+
+    /// What imports leave free on the disk, besides a reserve of their own.
+    pub const fn keep_free_bytes(&self) -> u64 {
+        self.keep_free_bytes
     }
 
     /// The images folder.
