@@ -202,8 +202,9 @@ impl Catalogue {
         for entry in entries {
             let entry = entry?;
             let folder = entry.file_name().to_string_lossy().into_owned();
-            // Loose files, such as a README, are no images; hidden folders are imports under way.
-            if folder.starts_with('.') || entry.file_type()?.is_file() {
+            // Loose files, such as a README, are no images; hidden folders are imports under way; and a file system of its own
+            // has a folder of its own.
+            if folder.starts_with('.') || folder == "lost+found" || entry.file_type()?.is_file() {
                 continue;
             }
             let image = match folder.parse::<StateName>() {
@@ -350,6 +351,7 @@ mod tests {
         image_folder(&root, "two words", LINUX);
         fs::write(root.path().join("README.md"), "").unwrap();
         fs::create_dir(root.path().join(".import-x")).unwrap();
+        fs::create_dir(root.path().join("lost+found")).unwrap();
         let list = Catalogue::new(root.path()).list().unwrap();
         let catalogue = Catalogue::new(root.path());
         assert!(catalogue.has_folder(&"broken".parse().unwrap()) && !catalogue.has_folder(&"none".parse().unwrap()));

@@ -101,9 +101,10 @@ pub(super) fn publish(images: &Path, name: &StateName, staging: TempDir) -> Resu
 fn replace(images: &Path, name: &StateName, published: &Path, staging: TempDir) -> io::Result<()> {
     match renameat_with(CWD, staging.path(), CWD, published, RenameFlags::EXCHANGE) {
         Ok(()) => {
+            let old = staging.keep();
             // The exchange must be on disk before the old files go.
             sync(images)?;
-            remove_replaced(&staging.keep());
+            remove_replaced(&old);
             Ok(())
         }
         // NFS and some overlays cannot exchange. A crash between the two renames is repaired by the next sweep.

@@ -9,6 +9,7 @@ use tokio::task::block_in_place;
 use crate::domain::StateName;
 use crate::images::{self, Image, ImportError, ImportRequest, Imported, NotOffered, NotWhole, Verified};
 
+use super::transition::is_order;
 use super::{HostsError, Service};
 
 /// Why an image was not removed, or not replaced.
@@ -84,14 +85,12 @@ impl Service {
         }
     }
 
-    /// Refuses to put an image that writes in the place of one that does not while hosts are waiting for that: what they
-    /// were given was no order.
+    /// Refuses to put an image that writes in the place of an image or template that does not while hosts are waiting for
+    /// that: what they were given was no order.
     pub async fn check_ordered(&self, request: &ImportRequest) -> Result<(), RemoveRefused> {
         let name = &request.name;
-        let stored = looking(|| self.catalogue.stored(name));
-        let was_harmless = stored.is_ok_and(|image| !image.manifest.writes.is_order());
         // Whatever writes is given a disk.
-        if request.device.is_none() || !request.replace || !was_harmless {
+        if request.device.is_none() || looking(|| is_order(&self.catalogue, &self.renderer, name)) {
             return Ok(());
         }
         match self.waiting_for(name).await? {
