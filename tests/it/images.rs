@@ -2,6 +2,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::support::{Machine, Server, Site};
 
@@ -30,29 +32,55 @@ fn replacing_a_harmless_image_orders_nothing_for_hosts_that_were_given_it() {
     assert_eq!(machine.boots(&server).argument("kiwispray.device"), "all");
 }
 
+/// Begins to replace `tool` by what wipes, and returns when half of it is there.
+fn half_an_upload(server: &Server) -> UnixStream {
+    let mut upload = UnixStream::connect(server.site.path("data/admin.sock")).unwrap();
+    let query = "kernel=vmlinuz&kernel_bytes=6&writes=wipe&device=all&replace=true";
+    let headers = "Host: x\r\nConnection: close\r\nContent-Length: 6\r\n\r\nker";
+    upload.write_all(format!("PUT /api/v1/images/tool?{query} HTTP/1.1\r\n{headers}").as_bytes()).unwrap();
+    while folders(server).len() == 1 {
+        sleep(Duration::from_millis(20));
+    }
+    upload
+}
+
+/// What is in the images folder, imports under way among it.
+fn folders(server: &Server) -> Vec<String> {
+    let entries = std::fs::read_dir(server.site.path("images")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
 #[test]
 fn a_host_that_is_given_a_harmless_image_while_a_wiping_one_is_on_its_way_is_not_wiped() {
     let server = Site::new().linux("tool", "writes = \"nothing\"").serve();
     let machine = Machine::new(1);
     machine.boot(&server);
-    let mut upload = UnixStream::connect(server.site.path("data/admin.sock")).unwrap();
-    let query = "kernel=vmlinuz&kernel_bytes=6&writes=wipe&device=all&replace=true";
-    let head = format!(
-        "PUT /api/v1/images/tool?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 6\r\n\r\nker"
-    );
-    upload.write_all(head.as_bytes()).unwrap();
-    let is_staged =
-        |entry: std::io::Result<std::fs::DirEntry>| entry.unwrap().file_name().to_string_lossy().starts_with('.');
-    while !std::fs::read_dir(server.site.path("images")).unwrap().any(is_staged) {
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    let mut upload = half_an_upload(&server);
     server.deploy("tool", 1);
     upload.write_all(b"nel").unwrap();
     let mut answer = String::new();
     upload.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("nobody ordered"), "{answer}");
     assert!(!machine.boots(&server).script.contains("kiwispray.device"));
-    assert!(!std::fs::read_dir(server.site.path("images")).unwrap().any(is_staged));
+    assert_eq!(folders(&server), ["tool"]);
+}
+
+#[test]
+fn an_import_that_breaks_off_with_its_client_or_its_server_leaves_the_old_image_and_nothing_else() {
+    let mut server = Site::new().linux("tool", "writes = \"nothing\"").serve();
+    drop(half_an_upload(&server));
+    let begin = Instant::now();
+    while folders(&server).len() > 1 {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", folders(&server));
+        sleep(Duration::from_millis(20));
+    }
+    let upload = half_an_upload(&server);
+    bring(&server, &["--writes", "nothing", "--replace"]).refused(4, "another image is being imported");
+    server.crash_and_restart();
+    drop(upload);
+    assert_eq!(folders(&server), ["tool"]);
+    assert_eq!(server.get("/images/tool/vmlinuz").expect(200).text(), "a kernel");
+    bring(&server, &["--writes", "nothing", "--replace"]).done();
 }
 
 #[test]
