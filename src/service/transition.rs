@@ -55,8 +55,10 @@ impl Service {
             return Ok(MayBecome::Asked);
         }
         let now_ms = u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
-        // The same until the host has changed, so also when it is asked again.
-        let call = Call::new(format!("transition-{}-{}-{cause}", host.id, host.event_count), now_ms, run);
+        // The same until the host has changed, so also when it is asked again; but not for another question, and of a restored
+        // store, which counts the same events anew, for none of before.
+        let (generation, id, count) = (self.store.generation(), host.id, host.event_count);
+        let call = Call::new(format!("transition-{generation}-{id}-{count}-{cause}-{to}"), now_ms, run);
         let request = TransitionRequest {
             host: known_host(host),
             to: to.iter().map(ToString::to_string).collect(),
