@@ -166,8 +166,9 @@ impl From<io::Error> for ImportError {
     }
 }
 
-/// Stays free, as the store of the server may lie on the same disk.
-const RESERVE_BYTES: u64 = 128 << 20;
+/// Stays free: the store of the server may lie on the same disk, and takes no more writes when less than
+/// `store.free_space_floor_mb`, 256, is left for it.
+const RESERVE_BYTES: u64 = 512 << 20;
 /// More than any disk image: what decompresses to more is a bomb.
 pub(super) const RAW_LIMIT_BYTES: u64 = 1 << 40;
 /// Checksums and command lines are shorter.
