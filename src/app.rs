@@ -5,6 +5,7 @@
 
 pub mod inherited;
 mod leave;
+mod ready;
 mod reload;
 mod takeover;
 
@@ -76,6 +77,9 @@ pub async fn serve(config: Config, source: Source, inherited: Option<std::net::T
     roster.start(&config).await;
     let stop = CancellationToken::new();
     let (admin_listener, admin_socket) = admin::bind(&config.data_dir, config.admin_group.as_deref())?;
+    // Before there is a child that would be left alone, and before anybody is answered: unheard, a signal would end the
+    // server like a kill.
+    let mut signals = Signals::listen()?;
     let mut dnsmasq = match &config.dnsmasq {
         Some(wanted) => Some(start_dnsmasq(wanted, &config, address.port(), ipxe.clone()).await?),
         None => None,
@@ -105,8 +109,8 @@ pub async fn serve(config: Config, source: Source, inherited: Option<std::net::T
     planes.spawn(admin_plane(admin_listener, people, about, stop.clone()));
     planes.spawn(live.listen(hangups, stop.clone()));
     greet(&config, address, &ipxe, &plugins.members());
+    ready::tell();
 
-    let mut signals = Signals::listen()?;
     let why = signals.stop(&service).await;
     tracing::info!(%why, "stopping");
     stop.cancel();
