@@ -196,7 +196,8 @@ fn store_options(config: &Config) -> StoreOptions {
 
 /// Puts the use cases over their parts.
 fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, String>) {
-    let catalogue = Arc::new(Catalogue::new(&config.images_dir));
+    let floor_bytes = store_options(config).min_free_bytes;
+    let catalogue = Arc::new(Catalogue::new(&config.images_dir).keeping_free(floor_bytes));
     let renderer = Arc::new(Renderer::new(Some(config.templates_dir.clone())));
     for problem in renderer.check_all() {
         tracing::warn!(template = problem.template, error = %problem.error, "a template cannot be used");

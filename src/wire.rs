@@ -467,7 +467,7 @@ pub struct ImportedView {
     pub image: ImageView,
     /// Kernel arguments of the archive that were dropped, as the server adds its own.
     pub dropped_args: Vec<String>,
-    /// Templates of the replaced image that were kept.
+    /// What somebody had put beside the files of the replaced image, templates above all, and is kept.
     pub kept_templates: Vec<String>,
     /// Whether it replaced another image.
     pub replaced: bool,
