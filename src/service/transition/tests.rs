@@ -128,6 +128,24 @@ async fn a_redirect_cannot_order() {
 }
 
 #[tokio::test]
+async fn a_redirect_cannot_have_a_disk_wiped_after_it_was_installed() {
+    // Nobody knows the image `wipe` here, so it may write.
+    let may = async |to: &'static [&'static str]| {
+        let site = Site::with_host("new", vec![redirecting(to)]).await;
+        let host = site.service.find_one("1").await.unwrap();
+        let asked = "wipe,web,live".parse().unwrap();
+        site.service.may_become(&host, &asked, "operator", &Actor::Server, Run::Real).await
+    };
+    for to in [&["web", "wipe", "live"][..], &["live", "web", "wipe"], &["web", "wipe"]] {
+        let refused = may(to).await.unwrap_err();
+        assert!(refused.why.contains("wipe") && refused.why.contains("cannot order"), "{to:?}: {refused}");
+    }
+    for to in [&["wipe", "web"][..], &["live", "wipe", "web"], &["web", "live"], &["wipe"], &[]] {
+        assert!(matches!(may(to).await, Ok(MayBecome::Other { .. })), "{to:?}");
+    }
+}
+
+#[tokio::test]
 async fn without_the_grant_a_redirect_is_refused() {
     let mut binding = redirecting(&["live", "web"]);
     binding.grants.clear();
