@@ -97,7 +97,7 @@ fn an_iso_of_a_name_that_no_initrd_would_fetch_gets_another() {
 }
 
 #[test]
-fn an_iso_with_udf_beside_and_short_names_is_taken_like_another() {
+fn an_iso_with_udf_beside_is_taken_like_another() {
     let folder = TempDir::new().unwrap();
     let iso = fs::read(Maker::UdfBridge.make(folder.path(), &live_files(), 0)).unwrap();
     assert!(iso.windows(5).any(|bytes| bytes == b"NSR02"), "it has no UDF");
@@ -125,7 +125,7 @@ fn extents_of_one_name_that_lie_one_behind_the_other_are_one_file() {
     assert_eq!(bytes, [first, second].concat());
 }
 
-/// More than 4 GiB, and more than a multiple of the most that one extent holds.
+/// More than one extent holds.
 const LARGE_BYTES: u64 = 4300 << 20;
 
 fn large(maker: Maker) -> (TempDir, File) {

@@ -16,7 +16,8 @@ pub(super) const INITRD: &[u8] = &[9; 5000];
 pub(super) enum Maker {
     /// `xorriso` as KIWI calls it.
     Xorriso,
-    /// `genisoimage`, or `mkisofs`, with short names and with UDF beside ISO9660, which alone tells the size of files over 4 GiB.
+    /// `genisoimage` as older versions of KIWI called it for large systems: with UDF beside ISO9660, which alone tells the size of
+    /// files over 4 GiB.
     UdfBridge,
 }
 
@@ -79,7 +80,8 @@ impl Maker {
                 command.args(["-chmod", "0755", "/", "--", "-boot_image", "any", "partition_offset=16"]);
             }
             Self::UdfBridge => {
-                command.args(["-quiet", "-udf", "-allow-limited-size"]).arg(tree);
+                command.args(["-quiet", "-p", "KIWI", "-V", "CDROM", "-iso-level", "3", "-udf", "-allow-limited-size"]);
+                command.args(["-R", "-J", "-f", "-pad", "-joliet-long"]).arg(tree);
             }
         }
         command

@@ -3,8 +3,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::net::Bridge;
 
@@ -46,6 +47,16 @@ impl Requests {
     pub(crate) fn count(&self, ending: &str) -> usize {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.iter().filter(|request| request.ends_with(ending)).count()
+    }
+
+    /// Waits for the first for a file with this ending.
+    pub(crate) fn wait_for(&self, ending: &str, timeout: Duration) -> Result<()> {
+        let begin = Instant::now();
+        while self.count(ending) == 0 {
+            ensure!(begin.elapsed() < timeout, "nobody asked for …{ending} in {} s", timeout.as_secs());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
     }
 
     /// Prints them, repeated ones once, without the secrets and the rest of their parameters.
