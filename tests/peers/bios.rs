@@ -130,7 +130,7 @@ fn a_machine_gets_its_settings_over_redfish_then_boots_the_network_and_after_the
     wait_for("the machine to boot its installer", || (server.count(id, "attempt_started") > 0).then_some(()));
     assert_eq!(server.states(id), "image1");
 
-    server.cli(&["host", "finish", &id.to_string(), "--yes"]).done();
+    server.cli(&["host", "finish", &id.to_string(), "--yes", "--abort"]).done();
     wait_for("the disk to be put back", || {
         (bmc.get(&bmc.system())["Boot"]["BootSourceOverrideTarget"] == "Hdd").then_some(())
     });
