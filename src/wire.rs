@@ -315,6 +315,9 @@ pub struct Erasure {
 /// An event of a host's timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventView {
+    /// Its name, which no other event has, not even after a restore: the key for doing something about it once.
+    #[serde(default)]
+    pub id: String,
     /// The host it happened to.
     pub host: u64,
     /// Its place on the host's timeline, from 1.

@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -170,6 +171,8 @@ impl From<io::Error> for ImportError {
 
 /// Stays free beyond what the server needs, which writes while images come in.
 const RESERVE_BYTES: u64 = 128 << 20;
+/// Locked instead of the folder of images where folders cannot be: hidden, so that it is no image.
+const LOCK_FILE: &str = ".lock";
 /// More than any disk image: what decompresses to more is a bomb.
 pub(super) const RAW_LIMIT_BYTES: u64 = 1 << 40;
 /// Checksums and command lines are shorter.
@@ -270,10 +273,22 @@ impl<R: Read, P: FnMut(u64)> Read for Counted<R, P> {
 /// Locks the images folder against other imports and removals, and makes it if it is missing.
 pub(super) fn lock(images: &Path) -> Result<File, ImportError> {
     fs::create_dir_all(images)?;
-    let folder = File::open(images)?;
-    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(folder),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(ImportError::Busy),
+    match locked(File::open(images)?) {
+        // NFS locks only what is open for writing, which a folder cannot be.
+        Err(ImportError::Io(error)) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => lock_by_file(images),
+        tried => tried,
+    }
+}
+
+/// The same where folders cannot be locked.
+pub(super) fn lock_by_file(images: &Path) -> Result<File, ImportError> {
+    locked(File::options().create(true).truncate(false).write(true).open(images.join(LOCK_FILE))?)
+}
+
+fn locked(file: File) -> Result<File, ImportError> {
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(ImportError::Busy),
         Err(error) => Err(io::Error::from(error).into()),
     }
 }

@@ -307,6 +307,19 @@ fn interrupted_imports_leave_nothing_and_leftovers_are_removed() {
     assert_eq!(left, ["image2"]);
 }
 
+/// On NFS, that is.
+#[test]
+fn where_folders_cannot_be_locked_a_hidden_file_is_which_is_no_image() {
+    let images = TempDir::new().unwrap();
+    let lock = lock_by_file(images.path()).unwrap();
+    assert!(matches!(lock_by_file(images.path()), Err(ImportError::Busy)));
+    drop(lock);
+    let _again = lock_by_file(images.path()).unwrap();
+    import_bytes(&images, &kiwi_archive(RAW)).unwrap();
+    clean(images.path()).unwrap();
+    assert_eq!(Catalogue::new(images.path()).list().unwrap().len(), 1);
+}
+
 #[test]
 fn a_removed_image_is_gone() {
     let images = TempDir::new().unwrap();

@@ -494,8 +494,8 @@ fn a_tarball_writes_nothing_outside_its_folder() {
 
 #[test]
 fn the_first_boot_waits_for_its_script_and_reports_one_that_fails() {
-    let site = Site::new().kiwi("image1").with_file("image1", "post_install.sh.hbs", "echo {{host.nosuch}}\n");
-    let (server, boot) = booted(site, "image1");
+    let (server, boot) = booted(Site::new().kiwi("image1"), "image1");
+    server.site.file("image1", "post_install.sh.hbs", "echo {{host.nosuch}}\n");
     let live = Live::booted(SHELLS[0], &boot, "");
     let said = std::thread::scope(|scope| {
         let booting = scope.spawn(|| live.run("first-boot.sh"));
