@@ -11,10 +11,12 @@ pub const IPXE_VALUE_CHARS_MAX: usize = 200;
 /// A value for an iPXE script.
 ///
 /// iPXE expands `${` again and again until none is left and knows no escape for it, so only an allow-list can be safe.
-/// A leading `-` would be read as an option by the command in front of it.
+/// A leading `-` would be read as an option by the command in front of it. Backticks, which mark commands in our own
+/// sentences, are left out: the console shows the command bare.
 pub(crate) fn ipxe(value: &str) -> String {
+    let bare = value.replace('`', "");
     let mut out: String =
-        value.trim().chars().take(IPXE_VALUE_CHARS_MAX).map(|c| if is_ipxe_plain(c) { c } else { '?' }).collect();
+        bare.trim().chars().take(IPXE_VALUE_CHARS_MAX).map(|c| if is_ipxe_plain(c) { c } else { '?' }).collect();
     if out.starts_with('-') {
         out.replace_range(..1, "?");
     }
