@@ -52,7 +52,7 @@ pub(crate) fn cases(words: &Words) -> Vec<(&'static str, Value)> {
                 json!({"facts": {"asset": "A7"}}),
                 json!({
                     "verdict": "admit", "reason": "its tag is known",
-                    "patch": {"states": ["wipe", "web"]}
+                    "patch": {"states": ["wipe", "web"], "order": "asset A7"}
                 }),
             ),
         ),

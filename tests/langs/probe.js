@@ -59,7 +59,7 @@ export function event({ kind, detail }) {
 }
 
 export function run(job) {
-  const [found] = hosts.find('site', 'fra1');
+  const [found] = hosts.find('metadata.site', 'fra1');
   const changed = hosts.apply(found, { set: { 'seen.at': call.nowMs() } });
   const answer = http.post('https://cmdb.example.org/api/sync', { json: { host: changed.id, name: 'ü€𝄞' } });
   kv.putJson(`${job}/last`, { status: answer.status, name: answer.json().name, before: kv.getJson(`${job}/last`) });

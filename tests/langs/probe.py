@@ -71,7 +71,7 @@ def event(event):
 
 
 def run(job):
-    found = hosts.find("site", "fra1")[0]
+    found = hosts.find("metadata.site", "fra1")[0]
     changed = hosts.apply(found, Patch(set={"seen.at": call.now_ms()}))
     answer = http.post("https://cmdb.example.org/api/sync", json={"host": changed.id, "name": "ü€𝄞"})
     last = {"status": answer.status, "name": answer.json()["name"], "before": kv.get_json(f"{job}/last")}
