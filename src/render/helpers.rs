@@ -50,6 +50,19 @@ pub(crate) fn registry(language: Language) -> Handlebars<'static> {
     registry
 }
 
+/// Readers of YAML look no further than 1024 characters for the colon behind a key.
+const YAML_KEY_CHARS_MAX: usize = 1000;
+
+fn has_long_key(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| escape::json(key).chars().count() > YAML_KEY_CHARS_MAX || has_long_key(value))
+        }
+        Value::Array(items) => items.iter().any(has_long_key),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
 /// In which form a helper writes its parameter.
 #[derive(Clone, Copy)]
 enum Write {
@@ -71,6 +84,9 @@ impl Checked {
     fn text(&self, value: &Value, written: &str) -> Result<String, String> {
         let has_json = !matches!(self.language, Language::Ipxe | Language::KernelArgs);
         match (self.write, self.language) {
+            (Write::Json, Language::Yaml) if has_long_key(value) => {
+                Err(format!("has a key of more than {YAML_KEY_CHARS_MAX} characters, which readers of YAML refuse"))
+            }
             (Write::Json, Language::Yaml | Language::Json) => Ok(escape::json_value(value)),
             (Write::Json, language) => Ok(language.escape(&escape::json_value(value))),
             (Write::Text, language) => Ok(language.escape(&text_of(value, written, has_json)?)),

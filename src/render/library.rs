@@ -4,7 +4,7 @@
 //! have given the template or one of its partials, so an edit works at once and without a restart; a broken file breaks only
 //! the templates that use it, and its error is kept like a template until the file changes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -199,6 +199,11 @@ impl Compiled {
     /// Where the template itself came from.
     pub(crate) fn origin(&self) -> Origin {
         self.origin_of(None)
+    }
+
+    /// Whether it goes into one of these values, by `{{#with}}` or `{{#each}}`.
+    pub(crate) fn goes_into(&self, paths: &BTreeSet<String>) -> bool {
+        self.registry.get_templates().values().any(|template| values::goes_into(template, paths))
     }
 
     /// Writes the document.

@@ -186,7 +186,7 @@ fn refusal(name: &str, text: &str) -> String {
     let (dir, renderer) = site(&[(&format!("{name}.hbs"), text)]);
     let vars = document_vars(
         host(),
-        json!({"list": [1, 2], "nested": [{"a": 1}], "one": ["a"], "bad": "a b", "url": "javascript:x"}),
+        json!({"list": [1, 2], "nested": [{"a": 1}], "one": ["a"], "keys": [{("k".repeat(1001)): 1}], "bad": "a b", "url": "javascript:x"}),
     );
     let error = renderer.document(None, name, &vars).expect_err(text);
     error.to_string().replace(&format!("{}/", dir.path().display()), "")
@@ -222,6 +222,7 @@ fn broken_templates_are_refused_with_file_line_and_remedy() {
         ("a.sh", "{{#each host.hostname}}echo {{this}}{{/each}}"),
         ("a.ipxe", "#!ipxe\nkernel x {{arg vars.one}}\n"),
         ("a.json", "{\"macs\": {{host.macs}}}"),
+        ("user-data", "a: {{json vars.keys}}\n"),
         ("a.json", "[{{#each host.macs}}{{this}},{{/each}}\n]"),
     ];
     let all: Vec<String> =

@@ -72,7 +72,7 @@ impl Renderer {
         match compiled.render_inventing(&mut data, is_plugins, &mut needs) {
             // What is in there is the plugins' affair.
             Err(RenderError::UnknownVariable { variable, .. } | RenderError::WrongKind { variable, .. })
-                if !needs.is_empty() && (variable.starts_with("vars.") || is_of_an_item(&variable)) =>
+                if !needs.is_empty() && variable.starts_with("vars.") =>
             {
                 Ok(None)
             }
@@ -82,8 +82,8 @@ impl Renderer {
 }
 
 impl Compiled {
-    /// Renders it, and puts a sample where it looks for a value that only others know; `needs` gets their names. None: it looks
-    /// into samples of lists, and what would be in them nobody can tell.
+    /// Renders it, and puts a sample where it looks for a value that only others know; `needs` gets their names. None: it goes
+    /// into samples, and what would be in them nobody can tell.
     pub(crate) fn render_inventing(
         &self,
         data: &mut Value,
@@ -97,7 +97,7 @@ impl Compiled {
                 Err(problem) => problem,
             };
             let (variable, sample) = match &problem {
-                RenderError::UnknownVariable { variable, .. } if !lists.is_empty() && is_of_an_item(variable) => {
+                RenderError::UnknownVariable { variable, .. } if is_within(variable) && self.goes_into(needs) => {
                     return Ok(None);
                 }
                 RenderError::UnknownVariable { variable, .. } => (variable.clone(), json!(SAMPLE)),
@@ -126,8 +126,8 @@ impl Compiled {
     }
 }
 
-/// Whether a path begins within the item of a list.
-fn is_of_an_item(path: &str) -> bool {
+/// Whether a path begins within what a block went into.
+fn is_within(path: &str) -> bool {
     path.starts_with("this.") || path.starts_with("../") || names_of(path).len() == 1
 }
 
@@ -309,6 +309,9 @@ mod tests {
             "{{#each host.metadata.disks}}\nd={{this}}\n{{/each}}\n{{#each vars.cards}}\nc={{this.mac}}\n{{/each}}\n",
         );
         assert_eq!(trial(&Map::new()).unwrap().needs.iter().collect::<Vec<_>>(), ["host.metadata.disks", "vars.cards"]);
+        write("{{#with host.metadata.net}}\nip={{ip}} gw={{this.gw}}\n{{/with}}\n");
+        assert_eq!(trial(&Map::new()).unwrap().needs.iter().collect::<Vec<_>>(), ["host.metadata.net"]);
+        write("{{#each host.metadata.disks}}\nd={{this}}\n{{/each}}\n");
         let text = Map::from_iter([("disks".to_owned(), json!("sda"))]);
         let error = trial(&text).unwrap_err().to_string();
         assert!(error.contains("line 1: host.metadata.disks is there"), "{error}");

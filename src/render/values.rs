@@ -3,7 +3,7 @@
 //! The invariant: what stands in `{{…}}` is written by a helper of ours, never by handlebars itself, which would make `[object]`
 //! of an object and `[a, b]` of a list without a word.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use handlebars::template::{Parameter, Subexpression, TemplateElement};
 use handlebars::{JsonRender as _, Template};
@@ -45,6 +45,17 @@ fn value_of(name: Parameter, params: Vec<Parameter>, hash: HashMap<String, Param
         return path;
     }
     name
+}
+
+/// Whether a template goes into one of these values, so that what it names there is theirs.
+pub(crate) fn goes_into(template: &Template, paths: &BTreeSet<String>) -> bool {
+    template.elements.iter().any(|element| {
+        let TemplateElement::HelperBlock(block) = element else { return false };
+        let enters = matches!(block.name.as_name(), Some("with" | "each"));
+        let path = block.params.first().and_then(Parameter::as_name);
+        (enters && path.is_some_and(|path| paths.contains(path)))
+            || [&block.template, &block.inverse].into_iter().flatten().any(|inner| goes_into(inner, paths))
+    })
 }
 
 /// The text of a value, or how else to write it.
