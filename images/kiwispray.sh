@@ -107,6 +107,16 @@ ks_ask() {
 # Seconds since the start: a machine's clock may jump, this does not.
 ks_uptime_s() { cut -d . -f 1 /proc/uptime; }
 
+# ks_settle FOLDER…: waits until nothing new has come into these folders for a while. A controller goes on looking for its disks
+# long after its driver was loaded.
+ks_settle() {
+    ks_known=
+    while ks_found=$(ls "$@" 2>/dev/null) && [ "$ks_found" != "$ks_known" ]; do
+        ks_known=$ks_found
+        sleep "${KIWISPRAY_PAUSE:-10}"
+    done
+}
+
 # The bytes of standard input as one JSON string, whatever they are: quotes, backslashes and control characters are escaped,
 # UTF-8 is kept (as \u….), what is no UTF-8 becomes U+FFFD. Blanks and newlines at both ends are left out.
 ks_json() {

@@ -109,6 +109,7 @@ form() {
 
 discover() {
     say "takes inventory"
+    ks_settle "$sys/block" "$sys/class/net"
     form >"$ks_dir/form" || ks_because "the inventory could not be written down" || return
     if ! ks_ask 600 "$(ks_call update)" "$ks_dir/answer" "$ks_dir/form"; then
         ks_because "the server did not take the inventory: $ks_status $(head -n 1 "$ks_dir/answer" 2>/dev/null)"

@@ -140,15 +140,6 @@ partitions() {
     done
 }
 
-# A controller goes on looking for its disks long after its driver was loaded: when none has come for a while, these are all.
-settle() {
-    known=
-    while found=$(ls "$sys/block") && [ "$found" != "$known" ]; do
-        known=$found
-        sleep "${KIWISPRAY_PAUSE:-10}"
-    done
-}
-
 # An array may lie on volumes, and volumes on an array: twice settles both.
 stop() {
     # Nothing is to be put together again while it is taken apart.
@@ -229,7 +220,7 @@ ends() {
 wipe() {
     policy=$(ks_argument kiwispray.device)
     [ -n "$policy" ] || ks_because "this boot is no order to write a disk: kiwispray.device= is missing" || return
-    settle
+    ks_settle "$sys/block"
     stop
     disks=$(chosen "$policy")
     [ -n "$disks" ] || ks_because "there is no disk to wipe for $policy" || return

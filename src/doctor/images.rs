@@ -28,7 +28,7 @@ pub(super) fn look(catalogue: &Catalogue) -> Found {
 fn remedy(why: &NotOffered) -> &'static str {
     match why {
         NotOffered::MissingFile { .. } | NotOffered::WrongSize { .. } | NotOffered::EmptyPayload { .. } => {
-            "import the image again: `kiwispray image import NAME FILE --device …`"
+            "import the image again: `kiwispray image import NAME FILE --device … --replace`"
         }
         NotOffered::NotBuilt(_) => NOT_BUILT,
         NotOffered::NoDevice(_) => {

@@ -105,7 +105,7 @@ pub enum ImportError {
     #[error("`{0}` cannot be appended: the server sets it itself, the disk by the device")]
     OwnWord(String),
     /// There is such an image already.
-    #[error("there is an image {0} already: it is replaced only on demand")]
+    #[error("there is an image {0} already: say --replace to replace it")]
     Exists(StateName),
     /// There is no such image.
     #[error("there is no image {0}")]

@@ -127,7 +127,10 @@ fn replace(images: &Path, name: &StateName, published: &Path, staging: TempDir) 
 
 /// The manifest of a published image, if it has a sound one.
 pub(super) fn manifest_of(published: &Path) -> Option<Manifest> {
-    Manifest::parse(&fs::read_to_string(published.join(FileName::MANIFEST)).ok()?).ok()
+    let path = published.join(FileName::MANIFEST);
+    // A fifo would keep everybody waiting.
+    fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
+    Manifest::parse(&fs::read_to_string(path).ok()?).ok()
 }
 
 fn keep_own(from: &Path, to: &Path) -> io::Result<Vec<FileName>> {

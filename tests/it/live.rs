@@ -369,15 +369,23 @@ fn a_disk_is_called_empty_only_when_both_its_ends_were_read_back_as_zeros() {
 }
 
 #[test]
-fn a_wipe_waits_for_disks_that_a_controller_finds_late() {
-    let live = Live::new(SHELLS[0]);
-    disk(&live, "sda", 1 << 20);
-    std::thread::scope(|scope| {
-        let settling = scope.spawn(|| live.call("wipe.sh", "KIWISPRAY_PAUSE=3; settle; chosen all"));
-        std::thread::sleep(std::time::Duration::from_millis(500));
-        disk(&live, "sdb", 1 << 20);
-        assert_eq!(settling.join().unwrap(), "sda\nsdb\n");
-    });
+fn disks_that_a_controller_finds_late_are_wiped_and_inventoried_too() {
+    for (script, then) in [
+        ("wipe.sh", "stop() { :; }; ks_argument() { echo all; }; wipe_disk() { :; }; wipe"),
+        ("discover.sh", "ks_ask() { cat \"$4\"; }; discover"),
+    ] {
+        let live = Live::new(SHELLS[0]);
+        fs::create_dir_all(live.path("sys/class/net")).unwrap();
+        fs::create_dir(live.path("run")).unwrap();
+        disk(&live, "sda", 1 << 20);
+        std::thread::scope(|scope| {
+            let said = scope.spawn(|| live.call(script, &format!("KIWISPRAY_PAUSE=3; {then}")));
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            disk(&live, "sdb", 1 << 20);
+            let said = said.join().unwrap();
+            assert!(said.contains("sda") && said.contains("sdb"), "{script}: {said}");
+        });
+    }
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn an_archive_is_imported_and_installs_from_its_own_files() {
     std::fs::write(server.site.path("test.install.tar"), archive::kiwi(&vec![7; 100_000])).unwrap();
     server.cli(&["image", "import", "test", "test.install.tar"]).refused(2, "--device");
     server.cli(&["image", "import", "test", "test.install.tar", "--device", "/dev/vda"]).done();
-    server.cli(&["image", "import", "test", "test.install.tar", "--device", "/dev/vda"]).refused(4, "test");
+    server.cli(&["image", "import", "test", "test.install.tar", "--device", "/dev/vda"]).refused(4, "say --replace");
     server.deploy("test", 1);
     let boot = Machine::new(1).boots(&server);
     assert_eq!(boot.argument("rd.kiwi.oem.installdevice"), "/dev/vda");
