@@ -99,7 +99,8 @@ impl Migrate {
             Err(error) if self.consent.dry_run => {
                 context.screen.remark(&format!("{error}\nWithout a server it cannot be said what is there already."));
                 report.new = plan.hosts.iter().map(|host| host.id.get()).collect();
-                return show(context, &report);
+                show(context, &report)?;
+                return self.check_hosts(&plan, &[]);
             }
             Err(error) => return Err(error),
         };
@@ -111,18 +112,20 @@ impl Migrate {
         let batches = batches(&plan.hosts);
         let refusals = try_hosts(&client, &batches, &mut report).await?;
         if self.consent.dry_run {
-            report.left_out.extend(refusals);
+            report.left_out.extend(refusals.iter().cloned());
             look_at_folders(&plan, &folders, &mut report)?;
-            return show(context, &report);
+            show(context, &report)?;
+            return self.check_hosts(&plan, &refusals);
         }
-        self.check(&plan, &folders, &refusals)?;
+        self.check_hosts(&plan, &refusals)?;
+        check_folders(&folders)?;
         let stored: Vec<ImageView> = client.get("/api/v1/images").await?;
         self.confirm(context, &orders(&plan, &stored, &report.new))?;
         take_files(context, &plan, &folders, &mut report)?;
         for batch in &batches {
             let hosts = TakeHosts { hosts: batch.clone(), dry_run: false };
             let took: Vec<TookHost> = client.post("/api/v1/migration/hosts", &hosts).await?;
-            if let Some(why) = took.iter().find_map(sentence) {
+            if let Some(why) = took.iter().filter(|host| host.outcome == "refused").find_map(sentence) {
                 return Err(conflict(format!("{why}; look at what changed meanwhile, and run this again")));
             }
         }
@@ -137,8 +140,8 @@ impl Migrate {
         Ok(())
     }
 
-    /// Whether everything can be taken, and written.
-    fn check(&self, plan: &Plan, folders: &Folders, refusals: &[String]) -> Result {
+    /// Whether every host can be taken.
+    fn check_hosts(&self, plan: &Plan, refusals: &[String]) -> Result {
         if !refusals.is_empty() {
             let some = listed(refusals);
             return Err(conflict(format!(
@@ -158,13 +161,6 @@ impl Migrate {
                 listed(&plan.impossible)
             )));
         }
-        for folder in [&folders.images, &folders.templates, &folders.settings] {
-            let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder);
-            if access(there, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-                let there = there.display();
-                return Err(CliError::failed(format!("you may not write to {there}: use sudo, or become its owner")));
-            }
-        }
         Ok(())
     }
 
@@ -181,6 +177,18 @@ impl Migrate {
         );
         context.screen.confirm(&stake, self.consent.yes)
     }
+}
+
+/// Whether everything can be written.
+fn check_folders(folders: &Folders) -> Result {
+    for folder in [&folders.images, &folders.templates, &folders.settings] {
+        let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder);
+        if access(there, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+            let there = there.display();
+            return Err(CliError::failed(format!("you may not write to {there}: use sudo, or become its owner")));
+        }
+    }
+    Ok(())
 }
 
 /// How many of the new hosts have orders, and for what. An image is an order unless it is known to write nothing: one that
@@ -257,7 +265,10 @@ async fn try_hosts(client: &Client, batches: &[Vec<TakeHost>], report: &mut Repo
         for host in &took {
             match host.outcome.as_str() {
                 "new" => report.new.push(host.id),
-                "there" => report.there.push(host.id),
+                "there" => {
+                    report.there.push(host.id);
+                    report.notes.extend(sentence(host));
+                }
                 _ => refusals.extend(sentence(host)),
             }
         }
@@ -396,7 +407,7 @@ impl Report {
             ));
         }
         lines.push(if self.dry_run {
-            "Nothing was changed.".to_owned()
+            "Nothing was changed. Whether images are whole is seen when they are taken.".to_owned()
         } else {
             "Next: restart the server, so that it reads its settings, and look at kiwispray image list".to_owned()
         });

@@ -195,7 +195,9 @@ fn refused(error: &RenderError) -> CliError {
         RenderError::Unreadable { .. }
         | RenderError::Refused { .. }
         | RenderError::UnknownVariable { .. }
+        | RenderError::WrongKind { .. }
         | RenderError::BadValue { .. }
+        | RenderError::NotJson { .. }
         | RenderError::TooLarge { .. } => CliError::failed(error.to_string()),
     }
 }

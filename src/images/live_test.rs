@@ -18,6 +18,7 @@ fn request(file: Option<&str>) -> ImportRequest {
         append: KernelArgs::default(),
         inventory: false,
         replace: false,
+        keep_free_bytes: 0,
     }
 }
 

@@ -155,6 +155,8 @@ struct Reader {
     frames: Vec<Frame>,
     in_single: bool,
     awaited: Vec<Awaited>,
+    /// Whether the line calculates with a value.
+    calculates: bool,
 }
 
 impl Reader {
@@ -164,6 +166,12 @@ impl Reader {
         while let Some((number, line)) = lines.next() {
             let begun = out.len();
             self.line(line, names, &mut out);
+            if std::mem::take(&mut self.calculates) {
+                notes.push(format!(
+                    "line {}: it calculates with a value, and bash runs what stands in brackets there: let only digits through",
+                    number + 2
+                ));
+            }
             for document in std::mem::take(&mut self.awaited) {
                 let mut body = Vec::new();
                 for (_, line) in lines.by_ref() {
@@ -209,6 +217,7 @@ impl Reader {
                         out.pop();
                     }
                     let is_code = matches!(self.frames.last(), None | Some(Frame::Parenthesis));
+                    self.calculates |= self.frames.last() == Some(&Frame::Arithmetic);
                     let _ = match (is_code, is_list || value == Placeholder::Macs) {
                         (true, false) => write!(out, "\"${{{}}}\"", names.of(&value)),
                         (false, _) | (true, true) => write!(out, "${{{}}}", names.of(&value)),

@@ -20,6 +20,13 @@ fn values_stand_in_assignments_and_the_script_reads_them_wherever_it_had_them() 
 }
 
 #[test]
+fn a_script_that_calculates_with_values_is_for_a_person_to_look_at() {
+    let notes = translate("#!/bin/bash\necho @id@\nx=$((@metadata.n@ + (1)))\ny=$((1 + 1)) z=@id@\n", "x").notes;
+    assert_eq!(notes.len(), 1);
+    assert!(notes[0].starts_with("line 3: it calculates with a value"), "{notes:?}");
+}
+
+#[test]
 fn braces_of_the_original_are_no_handlebars() {
     let folder = tempfile::tempdir().unwrap();
     let text = translate("#!/bin/sh\necho {{x}} ${a[{{1}}]} '{{{y}}}'\n", "x").text;

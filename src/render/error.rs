@@ -70,6 +70,18 @@ pub enum RenderError {
         /// The variable as written.
         variable: String,
     },
+    /// A block was given a value that it can do nothing with.
+    #[error(
+        "{origin} line {line}: {variable} is there, and nothing for this block: {{{{#each}}}} takes a list or an object, {{{{#with}}}} what is not empty"
+    )]
+    WrongKind {
+        /// The template's file.
+        origin: Origin,
+        /// Line in the template, from 1; 0 where it is not known.
+        line: usize,
+        /// The variable as written.
+        variable: String,
+    },
     /// A value cannot be written into this language at this place, and changing it would be worse than refusing.
     #[error("{origin} line {line}: {what}")]
     BadValue {
@@ -79,6 +91,14 @@ pub enum RenderError {
         line: usize,
         /// Which value, and why not.
         what: String,
+    },
+    /// What came out is read by no reader of JSON.
+    #[error("{origin}: what comes out of it is no JSON: {error}; look at the commas between values")]
+    NotJson {
+        /// The template's file.
+        origin: Origin,
+        /// The reader's words, with line and column of the document.
+        error: String,
     },
     /// The output has outgrown its bound.
     #[error(

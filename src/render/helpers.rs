@@ -2,14 +2,15 @@
 //! refuses: a device name or URL with a `?` in place of a character would be worse than none.
 
 use handlebars::{
-    Context, Handlebars, Helper, HelperDef, HelperResult, JsonRender, Output, RenderContext, RenderError,
-    RenderErrorReason,
+    Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext, RenderError, RenderErrorReason,
 };
+use serde_json::Value;
 
 use super::cmdline::{KernelArg, SafeLine};
 use super::escape;
 use super::language::Language;
 use super::url::is_plain_url;
+use super::values::{WRITER, text_of};
 
 /// The parameters by which a machine says who it is: the one place that lists them. iPXE fills them in; what it does not
 /// know stays empty. Free text comes last: the `:uristring` of the 2019 iPXE leaves `&` and `+` as they are, so a serial
@@ -29,26 +30,71 @@ pub(crate) fn registry(language: Language) -> Handlebars<'static> {
     registry.register_escape_fn(move |value| language.escape(value));
     // It would write values into the server's log, unescaped.
     registry.unregister_helper("log");
+    let mut checked = |name: &str, write: Write| registry.register_helper(name, Box::new(Checked { language, write }));
+    checked(WRITER, Write::Text);
     match language {
-        Language::Ipxe => {
-            registry.register_helper("url", Box::new(Checked(url)));
-            registry.register_helper("arg", Box::new(Checked(arg)));
-            registry.register_helper("cmdline", Box::new(cmdline));
-            registry.register_helper("identify", Box::new(identify));
+        Language::Ipxe | Language::KernelArgs => {
+            checked("url", Write::Url);
+            checked("arg", Write::Arg);
         }
-        Language::Shell => registry.register_helper("sh", Box::new(Checked(sh))),
-        Language::Yaml | Language::Json => registry.register_helper("json", Box::new(Checked(json))),
-        Language::KernelArgs => {
-            registry.register_helper("url", Box::new(Checked(url)));
-            registry.register_helper("arg", Box::new(Checked(arg)));
+        Language::Shell => {
+            checked("sh", Write::Text);
+            checked("json", Write::Json);
         }
-        Language::Text => {}
+        Language::Yaml | Language::Json | Language::Text => checked("json", Write::Json),
+    }
+    if language == Language::Ipxe {
+        registry.register_helper("cmdline", Box::new(cmdline));
+        registry.register_helper("identify", Box::new(identify));
     }
     registry
 }
 
+/// Readers of YAML look no further than 1024 characters for the colon behind a key.
+const YAML_KEY_CHARS_MAX: usize = 1000;
+
+fn has_long_key(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| escape::json(key).chars().count() > YAML_KEY_CHARS_MAX || has_long_key(value))
+        }
+        Value::Array(items) => items.iter().any(has_long_key),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// In which form a helper writes its parameter.
+#[derive(Clone, Copy)]
+enum Write {
+    /// As the language writes text.
+    Text,
+    Url,
+    Arg,
+    /// As JSON, which in YAML and JSON is a value, elsewhere a text.
+    Json,
+}
+
 /// A helper of one parameter that writes it in a safe form or says why it cannot.
-struct Checked(fn(&serde_json::Value) -> Result<String, String>);
+struct Checked {
+    language: Language,
+    write: Write,
+}
+
+impl Checked {
+    fn text(&self, value: &Value, written: &str) -> Result<String, String> {
+        let has_json = !matches!(self.language, Language::Ipxe | Language::KernelArgs);
+        match (self.write, self.language) {
+            (Write::Json, Language::Yaml) if has_long_key(value) => {
+                Err(format!("has a key of more than {YAML_KEY_CHARS_MAX} characters, which readers of YAML refuse"))
+            }
+            (Write::Json, Language::Yaml | Language::Json) => Ok(escape::json_value(value)),
+            (Write::Json, language) => Ok(language.escape(&escape::json_value(value))),
+            (Write::Text, language) => Ok(language.escape(&text_of(value, written, has_json)?)),
+            (Write::Url, _) => url(text_of(value, written, has_json)?),
+            (Write::Arg, _) => arg(&text_of(value, written, has_json)?),
+        }
+    }
+}
 
 impl HelperDef for Checked {
     fn call<'reg: 'rc, 'rc>(
@@ -65,28 +111,19 @@ impl HelperDef for Checked {
         if param.is_value_missing() {
             return Err(RenderError::strict_error(param.relative_path()));
         }
-        let text = (self.0)(param.value())
+        let text = self
+            .text(param.value(), param.relative_path().map_or("X", String::as_str))
             .map_err(|why| other(format!("{} {why}", param.relative_path().map_or("the value", String::as_str))))?;
         Ok(out.write(&text)?)
     }
 }
 
-fn url(value: &serde_json::Value) -> Result<String, String> {
-    let text = value.render();
+fn url(text: String) -> Result<String, String> {
     if is_plain_url(&text) { Ok(text) } else { Err("is no plain http or https URL".to_owned()) }
 }
 
-fn arg(value: &serde_json::Value) -> Result<String, String> {
-    let text = value.render();
+fn arg(text: &str) -> Result<String, String> {
     text.parse::<KernelArg>().map(|arg| arg.as_str().to_owned()).map_err(|refusal| format!("was refused: {refusal}"))
-}
-
-fn sh(value: &serde_json::Value) -> Result<String, String> {
-    Ok(escape::shell(&value.render()))
-}
-
-fn json(value: &serde_json::Value) -> Result<String, String> {
-    Ok(escape::json_value(value))
 }
 
 /// The boot's finished command line, checked once more, as any JSON document may be rendered.
@@ -97,7 +134,7 @@ fn cmdline(
     _: &mut RenderContext<'_, '_>,
     out: &mut dyn Output,
 ) -> HelperResult {
-    match context.data().pointer("/boot/cmdline").and_then(serde_json::Value::as_str) {
+    match context.data().pointer("/boot/cmdline").and_then(Value::as_str) {
         Some(line) if SafeLine::is_safe(line) => Ok(out.write(line)?),
         Some(_) => Err(other("boot.cmdline is no safe kernel command line".to_owned())),
         None => Err(other("{{cmdline}} works only in templates that boot an image".to_owned())),

@@ -1,21 +1,24 @@
 //! Finds, compiles, checks and keeps templates.
 //!
-//! The invariant: what is kept is what the files say. Every lookup compares name, time and size of each file that could
+//! The invariant: what is kept is what the files say. Every lookup compares identity, time and size of each file that could
 //! have given the template or one of its partials, so an edit works at once and without a restart; a broken file breaks only
 //! the templates that use it, and its error is kept like a template until the file changes.
 
-use std::collections::HashMap;
-use std::io::Read;
+use std::collections::{BTreeSet, HashMap};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
 
 use handlebars::{Handlebars, RenderErrorReason};
+use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::check::{self, Flaw};
 use super::error::{Origin, RenderError};
 use super::helpers;
 use super::language::Language;
+use super::values;
 
 /// Largest template file.
 const TEMPLATE_BYTES_MAX: u64 = 256 * 1024;
@@ -55,8 +58,10 @@ pub(crate) enum Scope {
     BuiltIn,
 }
 
-/// A file's time and size; none: there is no such file.
-type Stamp = Option<(Option<SystemTime>, u64)>;
+/// Which file it is, its size, and when the system last changed anything of it, in seconds and nanoseconds; none: there is no such
+/// file. The time of writing can be set by whoever brings a file, so it may be that of the file before. An error: nobody knows
+/// whether there is one.
+type Stamp = Result<Option<(u64, u64, u64, i64, i64)>, ErrorKind>;
 
 /// A template's text and where it is from.
 pub(crate) struct Source {
@@ -136,13 +141,17 @@ impl Library {
             let path = dir.join(format!("{name}.hbs"));
             let stamp = stamp_of(&path);
             files.push((path.clone(), stamp));
-            if stamp.is_some() {
-                let origin = Origin::File(path.clone());
-                return match read(&path) {
-                    Ok(text) => Ok(Source { text, origin }),
-                    Err(error) => Err(RenderError::Unreadable { origin, source: Arc::new(error) }),
-                };
-            }
+            // What cannot be looked at may be there, and no other may take its place.
+            let text = match stamp {
+                Ok(None) => continue,
+                Ok(Some(_)) => read(&path),
+                Err(kind) => Err(kind.into()),
+            };
+            let origin = Origin::File(path);
+            return match text {
+                Ok(text) => Ok(Source { text, origin }),
+                Err(error) => Err(RenderError::Unreadable { origin, source: Arc::new(error) }),
+            };
         }
         let (built_in, text) = BUILT_IN
             .iter()
@@ -174,7 +183,9 @@ impl Library {
                 RenderError::Unreadable { .. }
                 | RenderError::Refused { .. }
                 | RenderError::UnknownVariable { .. }
+                | RenderError::WrongKind { .. }
                 | RenderError::BadValue { .. }
+                | RenderError::NotJson { .. }
                 | RenderError::TooLarge { .. } => error,
             })?;
             wanted.extend(compiled.add(&partial, source)?);
@@ -190,10 +201,16 @@ impl Compiled {
         self.origin_of(None)
     }
 
+    /// Whether it goes into one of these values, by `{{#with}}` or `{{#each}}`.
+    pub(crate) fn goes_into(&self, paths: &BTreeSet<String>) -> bool {
+        self.registry.get_templates().values().any(|template| values::goes_into(template, paths))
+    }
+
     /// Writes the document.
     pub(crate) fn render(&self, variables: &impl serde::Serialize) -> Result<String, RenderError> {
         let mut out = Bounded { bytes: Vec::with_capacity(4096) };
-        self.registry.render_to_write(&self.name, variables, &mut out).map_err(|error| self.explain(&error))?;
+        let rendered = self.registry.render_to_write(&self.name, variables, &mut out);
+        rendered.map_err(|error| self.explain(&error, &serde_json::to_value(variables).unwrap_or_default()))?;
         // Handlebars writes only strings.
         let mut text = String::from_utf8_lossy(&out.bytes).into_owned();
         if self.language == Language::Ipxe {
@@ -208,6 +225,12 @@ impl Compiled {
             if !text.ends_with('\n') {
                 text.push('\n');
             }
+        }
+        // Whoever reads it would understand none of it, and mostly on a machine whose disk is written by then.
+        if self.language == Language::Json
+            && let Err(error) = serde_json::from_str::<IgnoredAny>(&text)
+        {
+            return Err(RenderError::NotJson { origin: self.origin(), error: error.to_string() });
         }
         Ok(text)
     }
@@ -224,10 +247,10 @@ impl Compiled {
             remedy: "see https://handlebarsjs.com/guide/expressions.html for the syntax",
         })?;
         self.origins.insert(name.to_owned(), origin.clone());
-        let names = match self.registry.get_template(name) {
-            Some(template) => check::partials_of(template).map_err(refused)?,
-            None => Vec::new(),
-        };
+        let Some(mut template) = self.registry.get_template(name).cloned() else { return Ok(Vec::new()) };
+        let names = check::partials_of(&template).map_err(refused)?;
+        values::hand_over(&mut template);
+        self.registry.register_template(name, template);
         Ok(names.into_iter().map(|(partial, line)| (partial, origin.clone(), line)).collect())
     }
 
@@ -245,13 +268,18 @@ impl Compiled {
             .unwrap_or_else(|| Origin::File(PathBuf::from(&self.name)))
     }
 
-    fn explain(&self, error: &handlebars::RenderError) -> RenderError {
+    fn explain(&self, error: &handlebars::RenderError, variables: &Value) -> RenderError {
         let origin = self.origin_of(error.template_name.as_deref());
         let line = error.line_no.unwrap_or(0);
         // Other reasons are rare and say what they are; the enum is not exhaustive.
         if let RenderErrorReason::MissingVariable(path) = error.reason() {
             let variable = path.clone().unwrap_or_else(|| "of that name".to_owned());
-            return RenderError::UnknownVariable { origin, line, variable };
+            let names = values::names_of(&variable);
+            // `each` and `with` say "missing" of what is there and is nothing for them.
+            return match names.iter().try_fold(variables, |place, name| place.get(name)) {
+                Some(_) => RenderError::WrongKind { origin, line, variable },
+                None => RenderError::UnknownVariable { origin, line, variable },
+            };
         }
         if let RenderErrorReason::IOError(_) = error.reason() {
             return RenderError::TooLarge { origin, limit_bytes: OUTPUT_BYTES_MAX };
@@ -303,11 +331,21 @@ fn extension(language: Language) -> &'static str {
 }
 
 fn stamp_of(path: &Path) -> Stamp {
-    std::fs::metadata(path).ok().map(|data| (data.modified().ok(), data.len()))
+    let is_absent = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
+    match std::fs::metadata(path) {
+        Ok(data) => Ok(Some((data.dev(), data.ino(), data.len(), data.ctime(), data.ctime_nsec()))),
+        Err(error) if is_absent(error.kind()) => match std::fs::symlink_metadata(path) {
+            // A link to what is not there, on a disk that is not mounted, say.
+            Ok(_) => Err(error.kind()),
+            Err(error) if is_absent(error.kind()) => Ok(None),
+            Err(error) => Err(error.kind()),
+        },
+        Err(error) => Err(error.kind()),
+    }
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
-    use std::io::{Error, ErrorKind};
+    use std::io::Error;
     // A named pipe would block the server.
     if !std::fs::metadata(path)?.is_file() {
         return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));

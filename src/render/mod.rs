@@ -20,6 +20,7 @@ mod library;
 mod place;
 mod trial;
 mod url;
+mod values;
 mod variables;
 mod vars;
 
@@ -128,6 +129,13 @@ impl Renderer {
         Ok(Document { language: compiled.language, text: compiled.render(variables)? })
     }
 
+    /// The documents for which an image brings a template of its own; boot scripts and parts are none.
+    pub fn documents_of_image(&self, image_dir: &Path) -> BTreeSet<String> {
+        let mut names = names_in(image_dir);
+        names.retain(|name| !name.starts_with('_') && !name.ends_with(".ipxe"));
+        names
+    }
+
     /// Whether there is a template for a document, broken or not.
     pub fn has_template(&self, image_dir: Option<&Path>, name: &str) -> bool {
         match self.library.find(&scope_of(image_dir), name, &mut Vec::new()) {
@@ -137,7 +145,9 @@ impl Renderer {
                 | RenderError::BadName { .. }
                 | RenderError::Refused { .. }
                 | RenderError::UnknownVariable { .. }
+                | RenderError::WrongKind { .. }
                 | RenderError::BadValue { .. }
+                | RenderError::NotJson { .. }
                 | RenderError::TooLarge { .. },
             ) => false,
         }

@@ -184,7 +184,10 @@ fn site(files: &[(&str, &str)]) -> (tempfile::TempDir, Renderer) {
 
 fn refusal(name: &str, text: &str) -> String {
     let (dir, renderer) = site(&[(&format!("{name}.hbs"), text)]);
-    let vars = document_vars(host(), json!({"list": [1, 2], "bad": "a b", "url": "javascript:x"}));
+    let vars = document_vars(
+        host(),
+        json!({"list": [1, 2], "nested": [{"a": 1}], "one": ["a"], "keys": [{("k".repeat(1001)): 1}], "bad": "a b", "url": "javascript:x"}),
+    );
     let error = renderer.document(None, name, &vars).expect_err(text);
     error.to_string().replace(&format!("{}/", dir.path().display()), "")
 }
@@ -212,6 +215,15 @@ fn broken_templates_are_refused_with_file_line_and_remedy() {
         ("a.ipxe", "#!ipxe\nchain {{url vars.url}}\n"),
         ("a.ipxe", "#!ipxe\nkernel x {{cmdline}}\n"),
         ("a.xml", "<a>{{host.hostname}}</a>"),
+        ("a.sh", "x={{host.id}}\necho {{vars.list}}"),
+        ("a.sh", "echo {{sh host.metadata}}"),
+        ("a.sh", "echo {{lookup host \"macs\"}}"),
+        ("a.sh", "{{#each vars.nested}}echo {{this}}{{/each}}"),
+        ("a.sh", "{{#each host.hostname}}echo {{this}}{{/each}}"),
+        ("a.ipxe", "#!ipxe\nkernel x {{arg vars.one}}\n"),
+        ("a.json", "{\"macs\": {{host.macs}}}"),
+        ("user-data", "a: {{json vars.keys}}\n"),
+        ("a.json", "[{{#each host.macs}}{{this}},{{/each}}\n]"),
     ];
     let all: Vec<String> =
         cases.iter().map(|(name, text)| format!("{name}  {text:?}\n  {}\n", refusal(name, text))).collect();
@@ -227,6 +239,50 @@ fn nesting_and_circles_are_refused_before_they_overflow_the_stack() {
     let (_dir, renderer) = site(&[("a.txt.hbs", "{{> _b}}"), ("_b.txt.hbs", "{{> _c}}"), ("_c.txt.hbs", "{{> _b}}")]);
     let error = renderer.document(None, "a.txt", &json!({})).unwrap_err().to_string();
     assert!(error.contains("includes itself"), "{error}");
+}
+
+#[test]
+fn lists_and_objects_are_written_as_json_where_that_is_asked_for() {
+    let vars = document_vars(host(), json!({"it": {"a": ["it's", "\n"]}, "none": null}));
+    let render = |name: &str, text: &str| {
+        let (_dir, renderer) = site(&[(&format!("{name}.hbs"), text)]);
+        renderer.document(None, name, &vars).unwrap().text
+    };
+    assert_eq!(render("a.sh", "x={{json vars.it}}"), r#"x='{"a":["it'\''s","\n"]}'"#);
+    assert_eq!(render("a.txt", "{{json vars.it}}"), r#"{"a":["it's","\n"]}"#);
+    assert_eq!(render("a.yaml", "x: {{json vars.it}}\n"), "x: {\"a\":[\"it's\",\"\\n\"]}\n");
+    let keyed = document_vars(
+        HostVars {
+            metadata: json!({"net.ip": "a", "größe": "b", "a b": {"c/d": "c"}, "機械": "d", "7": "e"}),
+            ..host()
+        },
+        json!({}),
+    );
+    let (_dir, renderer) = site(&[(
+        "a.txt.hbs",
+        "{{host.metadata.[net.ip]}}{{host.metadata.größe}}{{host.metadata.[a b].[c/d]}}{{host.metadata.機械}}{{host.metadata.7}}\
+         {{#if host.metadata.[x.y]}}never{{/if}}",
+    )]);
+    assert_eq!(renderer.document(None, "a.txt", &keyed).unwrap().text, "abcde");
+    // What has a text is written as it always was.
+    let words =
+        "{{host.id}} {{host.hostname}} {{vars.none}} {{len host.macs}} {{lookup host \"serial\"}} {{eq host.id 7}}";
+    assert_eq!(render("a.sh", words), "'7' 'web1' '' '2' 'J4K2P13' 'true'");
+    assert_eq!(
+        render("a.txt", "{{#each host.macs}}{{@index}}{{this}} {{../host.id}} {{/each}}"),
+        "052:54:00:12:34:56 7 152:54:00:12:34:57 7 "
+    );
+}
+
+#[test]
+fn a_file_brought_in_place_of_another_is_seen_whatever_its_time_and_size_are() {
+    let (dir, renderer) = site(&[("a.txt.hbs", "first!"), ("new", "second")]);
+    assert_eq!(renderer.document(None, "a.txt", &json!({})).unwrap().text, "first!");
+    let file = dir.path().join("a.txt.hbs");
+    let written = fs::metadata(&file).unwrap().modified().unwrap();
+    fs::File::open(dir.path().join("new")).unwrap().set_modified(written).unwrap();
+    fs::rename(dir.path().join("new"), &file).unwrap();
+    assert_eq!(renderer.document(None, "a.txt", &json!({})).unwrap().text, "second");
 }
 
 #[test]
@@ -315,6 +371,28 @@ fn a_named_pipe_is_no_template() {
     let status = std::process::Command::new("mkfifo").arg(dir.path().join("a.txt.hbs")).status().unwrap();
     assert!(status.success());
     assert!(matches!(renderer.document(None, "a.txt", &json!({})), Err(RenderError::Unreadable { .. })));
+}
+
+#[test]
+fn nothing_takes_the_place_of_a_template_that_cannot_be_looked_at() {
+    let (dir, renderer) = site(&[]);
+    let vars = document_vars(host(), json!({}));
+    let render = || renderer.document(None, "post_install.sh", &vars);
+    assert!(render().is_ok());
+    let file = dir.path().join("post_install.sh.hbs");
+    let elsewhere = dir.path().join("elsewhere");
+    for target in [elsewhere.as_path(), file.as_path()] {
+        std::os::unix::fs::symlink(target, &file).unwrap();
+        assert!(matches!(render(), Err(RenderError::Unreadable { .. })), "{}", target.display());
+        assert!(renderer.has_template(None, "post_install.sh") && !renderer.is_built_in(None, "post_install.sh"));
+        fs::remove_file(&file).unwrap();
+    }
+    std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+    assert!(render().is_err());
+    fs::write(&elsewhere, "# mine\n").unwrap();
+    assert_eq!(render().unwrap().text, "# mine\n");
+    // A folder that is none has no templates.
+    assert!(Renderer::new(Some(elsewhere)).document(None, "post_install.sh", &vars).is_ok());
 }
 
 #[test]

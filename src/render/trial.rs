@@ -8,12 +8,17 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use super::library::Compiled;
+use super::values::names_of;
 use super::variables::Use;
 use super::{
     BaseUrl, BootVars, BootstrapVars, CallVars, Document, DocumentVars, HoldVars, HostVars, ImageVars, KiwiLine,
     LocalVars, NewVars, RenderError, Renderer, SafeLine, ServerVars, WaitVars,
 };
 use crate::domain::{BootId, DevicePolicy, HostId};
+
+/// What stands for a text that only the site knows: one that every helper takes.
+const SAMPLE: &str = "http://192.0.2.1/sample";
 
 /// Values of the site that a template may ask for, one after the other.
 const NEEDS_MAX: usize = 200;
@@ -44,53 +49,100 @@ impl Renderer {
             return Ok(Trial { document: None, needs });
         }
         let mut data = sample(name, metadata);
-        loop {
-            match compiled.render(&data) {
-                Ok(text) => return Ok(Trial { document: Some(Document { language: compiled.language, text }), needs }),
-                Err(RenderError::UnknownVariable { origin, line, variable }) => {
-                    let is_sites = invent(&mut data, &variable);
-                    if !is_sites || needs.len() >= NEEDS_MAX || !needs.insert(variable.clone()) {
-                        return Err(RenderError::UnknownVariable { origin, line, variable });
-                    }
-                }
-                Err(error) => return Err(error),
+        let is_sites = |path: &[&str]| matches!(path, ["host", "metadata", _, ..] | ["vars", _, ..]);
+        let text = compiled.render_inventing(&mut data, is_sites, &mut needs)?;
+        Ok(Trial { document: text.map(|text| Document { language: compiled.language, text }), needs })
+    }
+
+    /// Renders a document that nobody gets, so that what is wrong shows in time. Where plugins add variables, these are taken as
+    /// given. None: what comes out depends on them.
+    ///
+    /// # Errors
+    /// As [`Self::document`].
+    pub fn try_document(
+        &self,
+        image_dir: Option<&Path>,
+        name: &str,
+        variables: &impl serde::Serialize,
+        plugins_add: bool,
+    ) -> Result<Option<String>, RenderError> {
+        let compiled = self.library.get(&super::scope_of(image_dir), name)?;
+        let (mut data, mut needs) = (serde_json::to_value(variables).unwrap_or_default(), BTreeSet::new());
+        let is_plugins = |path: &[&str]| plugins_add && matches!(path, ["vars", _, ..]);
+        match compiled.render_inventing(&mut data, is_plugins, &mut needs) {
+            // What is in there is the plugins' affair.
+            Err(RenderError::UnknownVariable { variable, .. } | RenderError::WrongKind { variable, .. })
+                if !needs.is_empty() && variable.starts_with("vars.") =>
+            {
+                Ok(None)
             }
+            tried => tried,
         }
     }
 }
 
-/// Puts a value where a template looks for one, if it is a place that only the site fills.
-fn invent(data: &mut Value, path: &str) -> bool {
-    let parts = parts(path);
-    let words: Vec<&str> = parts.iter().map(String::as_str).collect();
-    if !matches!(words.as_slice(), ["host", "metadata", _, ..] | ["vars", _, ..]) {
-        return false;
+impl Compiled {
+    /// Renders it, and puts a sample where it looks for a value that only others know; `needs` gets their names. None: it goes
+    /// into samples, and what would be in them nobody can tell.
+    pub(crate) fn render_inventing(
+        &self,
+        data: &mut Value,
+        is_others: impl Fn(&[&str]) -> bool,
+        needs: &mut BTreeSet<String>,
+    ) -> Result<Option<String>, RenderError> {
+        let mut lists = BTreeSet::new();
+        loop {
+            let problem = match self.render(&*data) {
+                Ok(text) => return Ok(Some(text)),
+                Err(problem) => problem,
+            };
+            let (variable, sample) = match &problem {
+                RenderError::UnknownVariable { variable, .. } if is_within(variable) && self.goes_into(needs) => {
+                    return Ok(None);
+                }
+                RenderError::UnknownVariable { variable, .. } => (variable.clone(), json!(SAMPLE)),
+                // A sample that was a text, and is asked for as a list.
+                RenderError::WrongKind { variable, .. }
+                    if needs.contains(variable) && lists.insert(variable.clone()) =>
+                {
+                    (variable.clone(), json!([SAMPLE]))
+                }
+                RenderError::WrongKind { .. }
+                | RenderError::Missing { .. }
+                | RenderError::BadName { .. }
+                | RenderError::Unreadable { .. }
+                | RenderError::Refused { .. }
+                | RenderError::BadValue { .. }
+                | RenderError::NotJson { .. }
+                | RenderError::TooLarge { .. } => return Err(problem),
+            };
+            let names = names_of(&variable);
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            if !(is_others(&names) && needs.len() < NEEDS_MAX && put(data, &names, sample)) {
+                return Err(problem);
+            }
+            needs.insert(variable);
+        }
     }
-    let Some((key, parents)) = words.split_last() else { return false };
+}
+
+/// Whether a path begins within what a block went into.
+fn is_within(path: &str) -> bool {
+    path.starts_with("this.") || path.starts_with("../") || names_of(path).len() == 1
+}
+
+/// Puts a value where a path leads, unless it leads through something else or the same is there.
+fn put(data: &mut Value, names: &[&str], value: Value) -> bool {
+    let Some((key, parents)) = names.split_last() else { return false };
     let mut place = data;
-    for part in parents {
+    for name in parents {
         let Value::Object(object) = place else { return false };
-        place = object.entry(*part).or_insert_with(|| json!({}));
+        place = object.entry(*name).or_insert_with(|| json!({}));
     }
     match place {
-        Value::Object(object) => object.insert((*key).to_owned(), json!("sample")).is_none(),
+        Value::Object(object) => object.insert((*key).to_owned(), value.clone()) != Some(value),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => false,
     }
-}
-
-/// The names of a path; one in brackets may have dots in it.
-fn parts(path: &str) -> Vec<String> {
-    let mut parts = vec![String::new()];
-    let mut in_brackets = false;
-    for c in path.chars() {
-        match c {
-            '[' => in_brackets = true,
-            ']' => in_brackets = false,
-            '.' | '/' if !in_brackets => parts.push(String::new()),
-            c => parts.iter_mut().last().into_iter().for_each(|part| part.push(c)),
-        }
-    }
-    parts
 }
 
 /// Data as the server would hand it to a template of this name.
@@ -204,6 +256,37 @@ mod tests {
     }
 
     #[test]
+    fn what_plugins_add_is_taken_as_given_and_the_rest_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let renderer = Renderer::new(Some(dir.path().to_owned()));
+        let data = sample("a.sh", &Map::new());
+        let tried = |text: &str, plugins_add: bool| {
+            std::fs::write(dir.path().join("a.sh.hbs"), text).unwrap();
+            renderer.try_document(None, "a.sh", &data, plugins_add)
+        };
+        for text in [
+            "x={{vars.x}}",
+            "x={{json vars.x}} y={{vars.x.y}}",
+            "{{#with vars.net}}x={{ip}}{{/with}}",
+            "{{#each vars.disks}}x={{dev}} y={{../host.id}} {{/each}}",
+        ] {
+            assert!(tried(text, true).is_ok() && tried(text, false).is_err(), "{text}");
+        }
+        assert_eq!(tried("x={{host.id}}", false).unwrap().unwrap(), "x='7'");
+        assert!(tried("x={{vars.x}} y={{host.metadata.y}}", true).is_err());
+        assert!(tried("x={{ip}}", true).is_err());
+    }
+
+    #[test]
+    fn every_helper_takes_what_is_invented() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "#!ipxe\nchain {{url host.metadata.mirror}} {{arg vars.word}} {{host.metadata.text}}\n";
+        std::fs::write(dir.path().join("other.ipxe.hbs"), text).unwrap();
+        let trial = Renderer::new(Some(dir.path().to_owned())).trial(None, "other.ipxe", &Map::new()).unwrap();
+        assert_eq!(trial.needs.len(), 3);
+    }
+
+    #[test]
     fn what_only_the_site_knows_is_invented_and_named_and_the_rest_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let write = |text: &str| std::fs::write(dir.path().join("post_install.sh.hbs"), text).unwrap();
@@ -221,6 +304,17 @@ mod tests {
 
         write("a={{host.metadata.[net.ip]}}\nb={{host.metadata.[a b].c}}\n");
         assert_eq!(trial(&Map::new()).unwrap().needs.len(), 2);
+
+        write(
+            "{{#each host.metadata.disks}}\nd={{this}}\n{{/each}}\n{{#each vars.cards}}\nc={{this.mac}}\n{{/each}}\n",
+        );
+        assert_eq!(trial(&Map::new()).unwrap().needs.iter().collect::<Vec<_>>(), ["host.metadata.disks", "vars.cards"]);
+        write("{{#with host.metadata.net}}\nip={{ip}} gw={{this.gw}}\n{{/with}}\n");
+        assert_eq!(trial(&Map::new()).unwrap().needs.iter().collect::<Vec<_>>(), ["host.metadata.net"]);
+        write("{{#each host.metadata.disks}}\nd={{this}}\n{{/each}}\n");
+        let text = Map::from_iter([("disks".to_owned(), json!("sda"))]);
+        let error = trial(&text).unwrap_err().to_string();
+        assert!(error.contains("line 1: host.metadata.disks is there"), "{error}");
 
         write("x=1\ny={{host.hostnam}}\n");
         let error = trial(&Map::new()).unwrap_err().to_string();

@@ -75,13 +75,16 @@ pub fn helpers_of(language: super::Language) -> &'static [(&'static str, &'stati
             ("{{cmdline}}", "the finished kernel command line, in templates that boot an image"),
             ("{{identify}}", "the parameters by which a machine says who it is"),
         ],
-        Language::Shell => &[("{{sh X}}", "one word in quotes, as {{X}} is too; never put quotes around it")],
+        Language::Shell => &[
+            ("{{sh X}}", "one word in quotes, as {{X}} is too; never put quotes around it"),
+            ("{{json X}}", "any value as JSON, as one word in quotes: lists and objects too"),
+        ],
         Language::Yaml | Language::Json => &[("{{json X}}", "any value as JSON: lists and objects too")],
         Language::KernelArgs => &[
             ("{{url X}}", "a URL as it is; what is no plain URL is refused"),
             ("{{arg X}}", "one kernel argument; what could be two is refused"),
         ],
-        Language::Text => &[],
+        Language::Text => &[("{{json X}}", "any value as JSON: lists and objects too")],
     }
 }
 
@@ -126,14 +129,21 @@ const HOST: &[Variable] = &[
         "{{#each host.macs}}echo MAC {{this}}\n{{/each}}",
         Some("@macs@"),
     ),
-    variable("host.manufacturer", "text", "who made it, as its firmware says, or empty", "{{host.manufacturer}}", None),
-    variable("host.product", "text", "its model, as its firmware says, or empty", "{{host.product}}", None),
+    variable(
+        "host.manufacturer",
+        "text",
+        "who made it, as its firmware said when it last asked what to boot, or empty",
+        "{{host.manufacturer}}",
+        None,
+    ),
+    variable("host.product", "text", "its model, as its firmware said then, or empty", "{{host.product}}", None),
     variable("host.state", "text", "the state that is its turn", "{{host.state}}", Some("@state@")),
     variable("host.states", "list", "the whole queue", "{{#each host.states}}{{this}} {{/each}}", None),
     variable(
         "host.metadata",
         "object",
-        "what people and plugins noted about it; a key that is missing is an error unless {{#if …}} asks for it",
+        "what people and plugins noted about it; a key that is missing is an error unless {{#if …}} asks for it; {{X}} writes a text, \
+         number, yes or no, {{#each X}} goes through a list",
         "site={{host.metadata.site}}",
         Some("@metadata.KEY@, @HOST_DATA@"),
     ),

@@ -34,9 +34,9 @@ pub struct HostVars {
     pub uuid: String,
     /// Canonical: lower case, colons.
     pub macs: Vec<String>,
-    /// As the firmware reported it in this boot, or empty.
+    /// As the firmware reported it at its newest request for a boot, or empty.
     pub manufacturer: String,
-    /// As the firmware reported it in this boot, or empty.
+    /// As the firmware reported it at its newest request for a boot, or empty.
     pub product: String,
     /// The current state: the first of `states`.
     pub state: String,

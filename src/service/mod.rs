@@ -8,6 +8,7 @@ mod backup;
 mod boot;
 mod catalog;
 mod clock;
+mod documents;
 mod explain;
 mod files;
 mod finished;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Service;
+use super::documents::Rehearsal;
 use crate::domain::{BootId, DevicePolicy, Facts, HoldReason, Host, Stage, StateName, StatesError, Writes};
-use crate::hooks::{BootPlan, BootRequest, ImageBoot, KnownHost, TemplateBoot};
+use crate::hooks::{BootPlan, BootRequest, Hook, ImageBoot, KnownHost, TemplateBoot};
 use crate::images::{Catalogue, Image, Kind, NotOffered};
 use crate::render::{
     BaseUrl, BootScript, BootVars, CallVars, CmdlineError, DocumentVars, HostVars, ImageVars, Initrd, KernelArg,
@@ -62,6 +63,8 @@ struct Planner {
     catalogue: Arc<Catalogue>,
     renderer: Arc<Renderer>,
     most_attempts: u32,
+    /// Whether plugins add variables to documents.
+    plugins_add: bool,
 }
 
 impl Service {
@@ -71,6 +74,7 @@ impl Service {
             catalogue: Arc::clone(&self.catalogue),
             renderer: Arc::clone(&self.renderer),
             most_attempts: self.settings().most_attempts,
+            plugins_add: self.hooks().asked(Hook::Render).next().is_some(),
         };
         tokio::task::spawn_blocking(move || planner.render(&plan, &occasion)).await.unwrap_or_else(|error| {
             tracing::error!(%error, "rendering a boot script failed");
@@ -145,9 +149,13 @@ impl Planner {
             })?
         };
         // What is fetched elsewhere is not counted, so an order could be carried out twice.
-        let is_tracked = image.payload.is_some_and(|payload| script.contains(&format!("{files}{}", payload.name)));
+        let is_tracked =
+            image.payload.as_ref().is_some_and(|payload| script.contains(&format!("{files}{}", payload.name)));
         if writes.is_order() && !is_tracked {
             return Err(PlanRefused::Untracked(name));
+        }
+        if writes.is_order() {
+            self.rehearsal(occasion).of_image(&image, name.as_str())?;
         }
         Ok(Rendered { script, what: format!("image {name}"), detour: name != *state, image: Some(name), writes })
     }
@@ -169,7 +177,15 @@ impl Planner {
         variables.host = host_vars(host, facts);
         variables.vars = object(&plan.vars);
         let script = self.renderer.document(None, &document, &variables)?.text;
+        if writes.is_order() {
+            self.rehearsal(occasion).of_script(&script, name.as_str())?;
+        }
         Ok(Rendered { script, what: format!("template {name}"), detour: name != *state, image: None, writes })
+    }
+
+    fn rehearsal<'a>(&'a self, occasion: &'a Occasion) -> Rehearsal<'a> {
+        let Occasion { host, bootid, base, .. } = occasion;
+        Rehearsal { renderer: &self.renderer, host, bootid, base, plugins_add: self.plugins_add }
     }
 }
 

@@ -220,8 +220,8 @@ fn an_images_own_document_goes_before_the_built_in_one_with_or_without_a_templat
 
 #[test]
 fn a_value_that_is_missing_is_an_error_with_template_line_and_name() {
-    let site = Site::new().kiwi("leap").with_file("leap", "motd.hbs", "Hello\nRack {{host.metadata.rack}}\n");
-    let server = site.serve();
+    // A document for whoever asks; nobody said that this image's system will.
+    let server = Site::new().kiwi("leap").template("motd.hbs", "Hello\nRack {{host.metadata.rack}}\n").serve();
     let boot = installing(&server, 1, "node1", &json!({}));
     let refused = server.get(&boot.file("motd"));
     assert!(refused.status >= 500 && !refused.text().contains("images/"), "{refused:?}");
@@ -231,4 +231,138 @@ fn a_value_that_is_missing_is_an_error_with_template_line_and_name() {
         assert!(begun.elapsed() < Duration::from_secs(20), "{}", server.log());
         thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// A site with an image whose system is configured by this program.
+fn first_boot(program: &str) -> Site {
+    let site = Site::new().kiwi("leap");
+    let manifest = fs::read_to_string(site.path("images/leap/image.toml")).unwrap();
+    site.file("leap", "image.toml", format!("{manifest}first_boot = \"{program}\"\n"));
+    site
+}
+
+#[test]
+fn a_host_whose_documents_cannot_be_made_holds_before_its_disk_is_written() {
+    let rack = "#cloud-config\nfqdn: {{host.hostname}}\nbootcmd: [echo, {{host.metadata.rack}}]\n";
+    let cases = [
+        ("nocloud", "user-data.hbs", rack, "user-data.hbs line 3: there is no variable host.metadata.rack"),
+        ("nocloud", "network-config.hbs", "version: {{json host.metadata.net}}\n", "host.metadata.net"),
+        ("nocloud", "vendor-data.hbs", "a: {{#if", "vendor-data.hbs line 1"),
+        ("ignition", "config.ign.hbs", "{\"a\": [{{json host.macs}},]}", "is no JSON"),
+        ("ignition", "post_install.sh.hbs", "#!/bin/sh\nx={{host.metadata.x}}\n", "post_install.sh.hbs line 2"),
+        ("nocloud", "config.bootoptions.hbs", "rack={{host.metadata.rack}}\n", "config.bootoptions.hbs line 1"),
+    ];
+    for (program, name, text, reason) in cases {
+        // Wherever it lies.
+        for site in [first_boot(program).template(name, text), first_boot(program).with_file("leap", name, text)] {
+            let server = site.serve();
+            let machine = Machine::new(1);
+            machine.boot(&server);
+            server.deploy("leap", 1);
+            machine.holds(&server, reason);
+            let plan = server.cli(&["host", "plan", "1"]);
+            let plan = format!("{}{}", plan.out, plan.err);
+            assert!(plan.replace("\n", " ").contains(reason.split(' ').next().unwrap()), "{name}: {plan}");
+            assert_eq!(server.count(1, "boot_offered"), 0, "{name}");
+        }
+    }
+    // Where its metadata has what is missing, it goes on by itself.
+    let server = first_boot("nocloud").with_file("leap", "user-data.hbs", rack).serve();
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    server.deploy("leap", 1);
+    machine.holds(&server, "rack");
+    server.cli(&["host", "set", "1", "-m", r#"{"rack":["r1"]}"#, "--yes"]).done();
+    machine.holds(&server, "is a list");
+    server.cli(&["host", "set", "1", "-m", r#"{"rack":"r1"}"#, "--yes"]).done();
+    assert_eq!(yaml(&document(&server, &machine.boots(&server), "user-data"))["bootcmd"], json!(["echo", "r1"]));
+}
+
+#[test]
+fn what_nobody_asks_for_keeps_no_machine_from_its_order() {
+    // cloud-init fetches no post-install script, and an image's own file goes before the built-in template.
+    let site = first_boot("nocloud").template("post_install.sh.hbs", "#!/bin/sh\nx={{host.metadata.x}}\n");
+    let server = site.with_file("leap", "vendor-data", "#cloud-config\n{}\n").serve();
+    let boot = installing(&server, 1, "node1", &json!({"motd": ["not", "one"]}));
+    assert_eq!(document(&server, &boot, "vendor-data"), "#cloud-config\n{}\n");
+    // Nothing is left by a wipe that would run one.
+    let server = Site::new()
+        .linux("wipe", "writes = \"wipe\"\ndevice = \"all\"")
+        .template("post_install.sh.hbs", "#!/bin/sh\nx={{host.metadata.x}}\n")
+        .serve();
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    server.deploy("wipe", 1);
+    machine.boots(&server);
+    // What writes nothing can say by itself that it failed, and may try again.
+    let server = Site::new()
+        .linux("live", "writes = \"nothing\"")
+        .with_file("live", "post_install.sh.hbs", "#!/bin/sh\nx={{host.metadata.x}}\n")
+        .serve();
+    let machine = Machine::new(1);
+    machine.boot(&server);
+    server.deploy("live", 1);
+    machine.boots(&server);
+}
+
+#[test]
+fn cloud_init_gets_a_network_configuration_only_where_somebody_wrote_one() {
+    let server = first_boot("nocloud").serve();
+    let boot = installing(&server, 1, "node1", &json!({}));
+    server.get(&boot.file("network-config")).expect(404);
+    let text = "version: 2\nethernets:\n  first:\n    match: {macaddress: {{host.metadata.mac}}}\n    dhcp4: true\n";
+    let own = "version: 1\n";
+    for (site, expected) in [
+        (first_boot("nocloud").template("network-config.hbs", text), json!("a: \"b")),
+        (first_boot("nocloud").with_file("leap", "network-config.hbs", text), json!("a: \"b")),
+        (first_boot("nocloud").with_file("leap", "network-config", own), Value::Null),
+    ] {
+        let server = site.serve();
+        let boot = installing(&server, 1, "node1", &json!({"mac": "a: \"b"}));
+        let read = yaml(&document(&server, &boot, "network-config"));
+        assert_eq!(read["ethernets"]["first"]["match"]["macaddress"], expected);
+    }
+}
+
+#[test]
+fn documents_know_what_the_firmware_said_of_the_machine() {
+    let text = "{{host.manufacturer}} {{host.product}}\n";
+    let server = Site::new().kiwi("leap").with_file("leap", "motd.hbs", text).serve();
+    let machine = Machine::new(1).but("manufacturer", "Dell Inc.");
+    machine.boot(&server);
+    server.deploy("leap", 1);
+    let boot = machine.boots(&server);
+    assert_eq!(document(&server, &boot, "motd"), "Dell Inc. R640\n");
+    assert!(server.get(&boot.file("config.ign")).expect(200).text().contains("\"ignition\""));
+}
+
+#[test]
+fn the_manuals_way_to_report_a_setup_that_failed_holds_the_machine() {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/first-boot.md");
+    let manual = fs::read_to_string(manual).unwrap();
+    let block = manual.split_once("```yaml\n").unwrap().1.split_once("```").unwrap().0;
+    let site = first_boot("nocloud").with_file("leap", "user-data.hbs", format!("#cloud-config\n{block}"));
+    let server = site.with_file("leap", "vendor-data.hbs", "#cloud-config\n{}\n").serve();
+    let first = installing(&server, 1, "node1", &json!({}));
+    for (setup, call) in [("false", "/fail"), ("true", "/finish")] {
+        let boot = if call == "/fail" { first.clone() } else { Machine::new(1).boots(&server) };
+        let text = document(&server, &boot, "user-data");
+        let said = cloud_init_schema(&text);
+        assert!(said.status.success(), "{text}\n{said:?}");
+        let words: Vec<String> = serde_json::from_value(yaml(&text)["runcmd"][0].clone()).unwrap();
+        let folder = TempDir::new().unwrap();
+        let curl = "curl() { for word; do :; done; echo \"$word\"; }\n";
+        fs::write(folder.path().join("script"), words[2].replace("/opt/setup", setup)).unwrap();
+        let script = format!("{curl}. {}/script", folder.path().display());
+        let ran = Command::new(&words[0]).arg("-c").arg(script).args(&words[3..]).output().unwrap();
+        let url = String::from_utf8(ran.stdout).unwrap();
+        let path = url.trim().strip_prefix(&format!("http://{}", server.address)).unwrap();
+        assert!(path.starts_with(call), "{path}");
+        server.get(path).expect(200);
+        if call == "/fail" {
+            Machine::new(1).holds(&server, "reported a failure ?setup?");
+            server.cli(&["host", "retry", "1", "--yes"]).done();
+        }
+    }
+    assert_eq!(server.states(1), "finished");
 }

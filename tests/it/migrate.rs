@@ -184,8 +184,11 @@ fn an_installation_moves_over_and_its_hosts_boot() {
     let orders = original.migrate(&server, &["--harmless", "live"]).refused(2, "5 hosts have an order").err;
     assert!(orders.contains("(gone, image1, image2, memtest)"), "{orders}");
     assert_eq!((server.json(&["host", "list"]), folders(&server)), (json!([]), empty));
-    let report = original.report(&server, &["--yes", "--device", "image1=/dev/vda", "--harmless", "live"]);
-    assert_eq!(report["new"], dry["new"]);
+    let choices = ["--yes", "--device", "image1=/dev/vda", "--harmless", "live"];
+    let mut told = original.report(&server, &[&choices[..], &["--dry-run"]].concat());
+    let report = original.report(&server, &choices);
+    told["dry_run"] = json!(false);
+    assert_eq!((&report, &report["new"]), (&told, &dry["new"]), "what was done is what was told before");
     assert!(notes(&report, "images/image2").contains("installs on /dev/sdb"), "{report:#}");
     assert!(notes(&report, "templates/salt.conf").starts_with("not taken"), "{report:#}");
     assert!(notes(&report, "templates/memtest.tmpl").contains("Writes: nothing"), "{report:#}");
@@ -357,6 +360,13 @@ fn every_bad_input_is_one_sentence_and_changes_nothing() {
 
     // One may go on without what is impossible.
     original.migrate(&server, &["--yes"]).refused(1, "--leave-out");
+    // A dry run ends as the real one would.
+    let told = original.migrate(&server, &["--dry-run"]);
+    assert!(
+        told.code == 1 && told.err.contains("--leave-out") && told.out.contains("1 host would be taken"),
+        "{told:?}"
+    );
+    original.migrate(&server, &["--dry-run", "--leave-out"]).done();
     original.migrate(&server, &["--yes", "--leave-out"]).done();
     assert_eq!(server.json(&["host", "list"]).as_array().unwrap().len(), 1);
 }
@@ -371,12 +381,50 @@ fn a_number_or_machine_that_is_known_here_is_not_taken_over() {
     Original::new(&json!([host(2, "finished"), host(7, "finished")]))
         .migrate(&server, &[])
         .refused(4, "is host 1 here");
+    assert_eq!(Original::new(&json!([host(7, "finished")])).migrate(&server, &["--dry-run"]).code, 4);
     assert_eq!(server.json(&["host", "list"]).as_array().unwrap().len(), 1);
     server.cli(&["host", "forget", "1", "--yes"]).done();
     Original::new(&json!([host(1, "finished")])).migrate(&server, &[]).refused(4, "was forgotten");
     Original::new(&json!([host(7, "finished")])).migrate(&server, &[]).done();
     Machine::new(7).boots_its_disk(&server);
     assert_eq!(Machine::new(9).boot(&server).host, Some(8));
+}
+
+#[test]
+fn a_machine_that_became_known_here_under_its_own_number_is_told_apart_from_one_that_was_taken() {
+    let server = Site::new().serve();
+    assert_eq!(Machine::new(1).boot(&server).host, Some(1));
+    let mut named = host(1, "finished");
+    named["hostname"] = json!("db1");
+    let original = Original::new(&json!([named, host(2, "new")]));
+    let report = original.report(&server, &["--yes"]);
+    assert_eq!((&report["new"], &report["there"]), (&json!([2]), &json!([1])));
+    assert!(report["notes"].to_string().contains("host 1: its machine became known here before"), "{report:#}");
+    // What was taken and changed since is nobody's surprise.
+    server.cli(&["host", "set", "2", "-n", "web2", "--yes"]).done();
+    let report = original.report(&server, &["--yes"]);
+    assert_eq!((&report["there"], report["notes"].as_array().unwrap().len()), (&json!([1, 2]), 1), "{report:#}");
+}
+
+#[test]
+fn hosts_of_one_name_are_exported_and_imported_again() {
+    let server = Site::new().serve();
+    let called = |id: u32| {
+        let mut host = host(id, "finished");
+        host["hostname"] = json!("web");
+        host
+    };
+    Original::new(&json!([called(1), called(2)])).migrate(&server, &["--yes"]).done();
+    for format in ["csv", "json"] {
+        let written = server.cli(&["host", "export", "--format", format]).done().out;
+        let name = format!("hosts.{format}");
+        fs::write(server.site.path(&name), &written).unwrap();
+        let run = server.cli(&["host", "import", &name]).done();
+        assert!(run.err.contains("2 hosts so already"), "{run:?}");
+    }
+    // A third one does not get the name.
+    fs::write(server.site.path("more.csv"), "hostname,serial\nweb,SN00003\n").unwrap();
+    server.cli(&["host", "import", "more.csv"]).refused(2, "is called web already");
 }
 
 #[test]

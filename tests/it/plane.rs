@@ -77,8 +77,8 @@ fn post_install_refuses_strangers() {
 
 #[test]
 fn a_broken_post_install_template_means_try_again() {
-    let site = Site::new().kiwi("image1").with_file("image1", "post_install.sh.hbs", "echo {{host.nosuch}}\n");
-    let (server, boot) = booted(site, "image1");
+    let (server, boot) = booted(Site::new().kiwi("image1"), "image1");
+    server.site.file("image1", "post_install.sh.hbs", "echo {{host.nosuch}}\n");
     let refusal = server.get(boot.post_install()).expect(503);
     assert!(refusal.header("retry-after").is_some());
     assert!(!refusal.text().contains("nosuch"), "no internals: {}", refusal.text());
@@ -265,7 +265,11 @@ fn manifests_templates_and_hidden_files_are_never_served() {
 fn documents_of_an_image_are_rendered_for_each_boot() {
     let site = Site::new()
         .kiwi("image1")
-        .with_file("image1", "config.bootoptions.hbs", "root=UUID=1 host={{host.serial}} site={{host.metadata.site}}\n")
+        .with_file(
+            "image1",
+            "config.bootoptions.hbs",
+            "root=UUID=1 host={{host.serial}} site={{#if host.metadata.site}}{{host.metadata.site}}{{/if}}\n",
+        )
         .with_file("image1", "user-data.hbs", "#cloud-config\nhostname: {{host.hostname}}\n")
         .with_file("image1", "notes.txt.hbs", "{{image}} for {{host.id}}: {{host.macs.[0]}}\n");
     let (server, boot) = booted(site, "image1");

@@ -84,6 +84,7 @@ fn metadata_stays_a_value_in_every_document() {
         .serve();
     let machine = Machine::new(1);
     machine.boot(&server);
+    server.cli(&["host", "set", "1", "-m", r#"{"note":""}"#]).done();
     server.deploy("image1", 1);
     let boot = machine.boots(&server);
     for text in HOSTILE {

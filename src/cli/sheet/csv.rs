@@ -40,7 +40,13 @@ impl Column {
             }
             "" => Err(format!("this column has no name: there are {COLUMNS}")),
             _ => match name.split_once('.') {
-                Some((word, path)) if word.eq_ignore_ascii_case("metadata") => Ok(Self::At(split_path(path))),
+                Some((word, path)) if word.eq_ignore_ascii_case("metadata") => {
+                    let path = split_path(path);
+                    if path.iter().any(String::is_empty) {
+                        return Err(format!("{name:?} has a part without a name: metadata.KEY is expected"));
+                    }
+                    Ok(Self::At(path))
+                }
                 Some(_) | None => Err(format!("there is no column {name:?}: the first line names them, of {COLUMNS}")),
             },
         }

@@ -49,6 +49,9 @@ fn what_is_wrong_is_said_with_line_and_column_all_at_once() {
     line 1, column 2: there is no column "serail": the first line names them, of hostname, serial, uuid, macs, states, metadata.KEY
     line 1, column 4: the column serial stands here twice
     "#);
+    for name in ["metadata.", "metadata.a..b", "metadata..a"] {
+        assert!(complaints(&csv(&format!("serial,{name}\nS,1\n")))[0].contains("a part without a name"), "{name}");
+    }
     let json = "[\n  {\"serial\": \"SN1\"},\n  {\"serail\": \"SN2\"},\n  {\"serial\": 7}]";
     let sheet = read(json, None).unwrap();
     assert_eq!(sheet.rows[0].line, 2);
@@ -56,6 +59,12 @@ fn what_is_wrong_is_said_with_line_and_column_all_at_once() {
     line 3, column 11: unknown field `serail`, expected one of `hostname`, `serial`, `uuid`, `macs`, `states`, `metadata`
     line 4, column 14: invalid type: integer `7`, expected a string
     ");
+    let twice = "[{\"serial\": \"A\", \"serial\": \"B\"},\n {\"metadata\": {\"a\": [{\"rack\": 1, \"rack\": 2}]}},\n {\"metadata\": [1]}]";
+    insta::assert_snapshot!(complaints(&read(twice, None).unwrap()).join("\n"), @r#"
+    line 1, column 25: duplicate field `serial`
+    line 2, column 39: the key "rack" stands here twice
+    line 3, column 18: a JSON object such as {"site": "fra1"} is expected
+    "#);
     assert_eq!(complaints(&read("[{},", None).unwrap()), ["line 1, column 5: it ends in the middle"]);
 }
 

@@ -72,6 +72,13 @@ fn view((id, taken): (HostId, Taken)) -> TookHost {
     let (outcome, why) = match taken {
         Taken::New => ("new", None),
         Taken::There => ("there", None),
+        Taken::ThereByItself => {
+            let why = format!(
+                "its machine became known here before and stays as it is; the original has another name, queue or metadata for it: \
+                 kiwispray host set {id}"
+            );
+            ("there", Some(why))
+        }
         Taken::Refused(why) => ("refused", Some(why)),
     };
     TookHost { id: id.get(), outcome: outcome.to_owned(), why }

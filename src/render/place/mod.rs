@@ -107,6 +107,10 @@ mod tests {
                 "echo \\\" @",
                 "# don't\necho @",
                 "case x in a) echo @;; esac",
+                "( (echo a); echo @ )",
+                "((y = (2) + 3)); echo @",
+                "((a); (b)); f() (echo @)",
+                "x=$((1)); for ((i = 0; i < 3; i++)); do echo @; done",
             ],
             &[
                 "echo \"@\"",
@@ -124,6 +128,10 @@ mod tests {
                 "x=\"$(echo a) @\"",
                 "echo $'@'",
                 "a=$((@))",
+                "((a = @))",
+                "x=1; ((a = (1) + @))",
+                "for ((i = 0; i < @; i++)); do :; done",
+                "echo \"$( ((@)) )\"",
             ],
         );
     }

@@ -12,6 +12,8 @@ enum Frame {
     Parameter,
     /// `$((…))`, with the parentheses opened within.
     Arithmetic(usize),
+    /// `((…))`, bash's arithmetic or a subshell in a subshell, with the parentheses opened within.
+    Doubled(usize),
     /// `$(…)`, with the parentheses opened within.
     Substitution(usize),
 }
@@ -111,9 +113,14 @@ impl ShellPlace {
             }
             Some(Frame::Double) => refuse("a value stands inside double quotes", UNQUOTED),
             Some(Frame::Backtick) => refuse("a value stands inside backticks", "use $(…) instead of backticks"),
-            Some(Frame::Parameter | Frame::Arithmetic(_)) => {
-                refuse("a value stands inside ${…} or $((…))", "assign it to a shell variable first: `x={{value}}`")
+            Some(Frame::Parameter) => {
+                refuse("a value stands inside ${…}", "assign it to a shell variable first: `x={{value}}`")
             }
+            // bash runs what stands in brackets there, quoted or in a variable.
+            Some(Frame::Arithmetic(_) | Frame::Doubled(_)) => refuse(
+                "a value stands inside $((…)) or ((…)), which bash runs commands of",
+                "assign it to a shell variable and let only digits through: `x={{value}}; case $x in *[!0-9]*) exit 1;; esac`",
+            ),
         }
     }
 
@@ -135,6 +142,7 @@ impl ShellPlace {
             // The second parenthesis of `$((` is then counted as one opened within.
             '(' if after_dollar && next == Some('(') => self.frames.push(Frame::Arithmetic(0)),
             '(' if after_dollar => self.frames.push(Frame::Substitution(0)),
+            '(' if next == Some('(') && !in_double && self.at_word_start() => self.frames.push(Frame::Doubled(0)),
             '(' | ')' => self.parenthesis(c),
             _ if in_double => {}
             '\'' => self.mode = Mode::Single,
@@ -153,7 +161,8 @@ impl ShellPlace {
     }
 
     fn parenthesis(&mut self, c: char) {
-        if let Some(Frame::Arithmetic(open) | Frame::Substitution(open)) = self.frames.last_mut() {
+        if let Some(Frame::Arithmetic(open) | Frame::Doubled(open) | Frame::Substitution(open)) = self.frames.last_mut()
+        {
             match (c, *open) {
                 ('(', _) => *open += 1,
                 (_, 0) => self.close(),

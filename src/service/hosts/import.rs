@@ -195,7 +195,9 @@ impl Service {
             Err(problem) => return Ok(Plan::Refuse(vec![problem])),
         };
         let mut problems = Vec::new();
-        if let Some(name) = &row.hostname {
+        // What is called so already stays so, even if others are, too.
+        let is_called = |name: &&Hostname| host.is_some_and(|host| host.hostname.as_ref() == Some(*name));
+        if let Some(name) = row.hostname.as_ref().filter(|name| !is_called(name)) {
             let owner = beside.names.get(name).filter(|owner| host.map(|host| host.id) != Some(**owner));
             if let Some(owner) = owner {
                 problems.push(Problem::of("hostname", format_args!("host {owner} is called {name} already")));

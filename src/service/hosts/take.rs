@@ -30,6 +30,8 @@ pub enum Taken {
     New,
     /// It was here already, and stays as it is.
     There,
+    /// The same, and nobody brought it: its machine became known by itself, so that what is different was never looked at.
+    ThereByItself,
     /// It cannot come in, for this reason; then none of the others did.
     Refused(String),
 }
@@ -84,7 +86,11 @@ impl Service {
         }
         if let Some(host) = self.store.host(*id).await? {
             return Ok(if is_same(newcomer, &host) {
-                Taken::There
+                if says_more(registration, &host) && self.became_known_by_itself(*id).await? {
+                    Taken::ThereByItself
+                } else {
+                    Taken::There
+                }
             } else {
                 let serial = host.identity.serial.as_ref().map_or_else(String::new, |s| format!(" (serial {s})"));
                 Taken::Refused(format!("its number belongs to another machine here{serial}: start with an empty store"))
@@ -106,6 +112,15 @@ impl Service {
         })
     }
 
+    async fn became_known_by_itself(&self, id: HostId) -> Result<bool, StoreError> {
+        Ok(self
+            .store
+            .events(id, 1, 1)
+            .await?
+            .first()
+            .is_some_and(|event| event.seq == 1 && event.actor == Actor::Machine))
+    }
+
     async fn take_one(&self, newcomer: &Newcomer, actor: &Actor) -> Result<Host, StoreError> {
         let Newcomer { id, registration, seen } = newcomer;
         let found = self.store.candidates(&registration.identity).await?;
@@ -124,6 +139,14 @@ impl Service {
         let gone = was.first().copied().filter(|_| evidence == Evidence::Strong);
         self.store.register_at(*id, &found, gone, build).await
     }
+}
+
+/// Whether something of the host that comes is not so here.
+fn says_more(registration: &Registration, host: &Host) -> bool {
+    let Registration { hostname, states, metadata, .. } = registration;
+    (hostname.is_some() && *hostname != host.hostname)
+        || *states != host.states
+        || (!metadata.is_empty() && *metadata != host.metadata)
 }
 
 /// Whether a host that has the number is the one that comes: it shares something, and nothing contradicts.
