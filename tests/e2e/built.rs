@@ -21,6 +21,9 @@ pub(crate) fn image(name: &str, hook: &[&str]) -> Result<PathBuf> {
     let work = tempfile::tempdir()?;
     let description = hooked_description(work.path(), name, hook)?;
     let dir = cache::dir()?.join(format!("{name}-{}", digest_of(&description)?));
+    // All of KIWI's builds share a cache of packages, and one that finds it in use fails.
+    let lock = fs::File::create(cache::dir()?.join("kiwi.lock"))?;
+    lock.lock()?;
     if !dir.is_dir() {
         ensure!(rustix::process::geteuid().is_root(), "building a KIWI image needs root and loop devices");
         let log_path = dir.with_extension("log");
@@ -33,6 +36,7 @@ pub(crate) fn image(name: &str, hook: &[&str]) -> Result<PathBuf> {
         ensure!(status.success(), "KIWI failed ({status}), see {}", log_path.display());
         println!("built in {} s", begin.elapsed().as_secs());
     }
+    drop(lock);
     Ok(dir)
 }
 
