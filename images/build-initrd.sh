@@ -86,7 +86,13 @@ find "$root/lib/modules" -name '*.ko.zst' -exec zstd -q -d --rm {} +
 
 [ -z "${OVERLAY:-}" ] || cp -r "$OVERLAY/." "$root/"
 mkdir -p "$folder"
-(cd "$root" && find . | cpio -o -H newc --quiet -R 0:0) | gzip -1 >"$work/initrd"
-install -m 644 "$tree/boot/vmlinuz-$version" "$folder/vmlinuz"
-install -m 644 "$work/initrd" "$folder/initrd"
+# Not in one pipe, where only gzip could fail.
+(cd "$root" && find . | cpio -o -H newc --quiet -R 0:0) >"$work/cpio"
+gzip -1 <"$work/cpio" >"$work/initrd"
+# Beside what is there, as machines may be fetching it, and a kernel fits its own drivers only.
+trap 'rm -rf "$work" "$folder/.vmlinuz.new" "$folder/.initrd.new"' EXIT
+install -m 644 "$tree/boot/vmlinuz-$version" "$folder/.vmlinuz.new"
+install -m 644 "$work/initrd" "$folder/.initrd.new"
+mv -f "$folder/.vmlinuz.new" "$folder/vmlinuz"
+mv -f "$folder/.initrd.new" "$folder/initrd"
 echo "$folder: vmlinuz $version, initrd $(($(wc -c <"$work/initrd") / 1048576)) MiB"

@@ -188,12 +188,22 @@ ks_reboot() {
 ks_run() {
     ks_begin || exit 1
     ks_reason=
+    # A shell that ends of a fault in the middle still says so.
+    trap 'ks_failed "the script ended before its end"' EXIT
     if "$1"; then
+        trap - EXIT
         ks_finish && say "finished"
+        ks_reboot
     else
-        ks_fail "${ks_reason:-$1 failed}"
-        sleep "${KIWISPRAY_PAUSE:-10}"
+        trap - EXIT
+        ks_failed "${ks_reason:-$1 failed}"
     fi
+}
+
+# ks_failed REASON: reports it, and leaves.
+ks_failed() {
+    ks_fail "$1"
+    sleep "${KIWISPRAY_PAUSE:-10}"
     ks_reboot
 }
 

@@ -5,6 +5,7 @@
 
 pub mod inherited;
 mod leave;
+mod ready;
 mod reload;
 mod takeover;
 
@@ -43,6 +44,9 @@ const MOST_CONNECTIONS: usize = 8_192;
 /// File descriptors that are kept for everything but machines: store, admin plane, imports.
 const OTHER_DESCRIPTORS: u64 = 200;
 
+/// How long the folder of images may take to be looked at before the start goes on without it.
+const IMAGES_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long people's requests and plugins may take for their ends.
 const PLANES_WITHIN: Duration = Duration::from_secs(5);
 
@@ -58,10 +62,9 @@ pub async fn serve(config: Config, source: Source, inherited: Option<std::net::T
     let listener = takeover::listen(config.listen, inherited).await?;
     let address = listener.local_addr().context("cannot tell the address listened on")?;
     make_folder(&config.data_dir, 0o750)?;
-    make_folder(&config.images_dir, 0o755)?;
     let (folder, options) = (config.data_dir.join(STORE_FOLDER), store_options(&config));
     let store = takeover::open_store(&folder, &options).await?;
-    images::clean(&config.images_dir).with_context(|| format!("cannot tidy up {}", config.images_dir.display()))?;
+    prepare_images(&config.images_dir).await;
 
     if store.is_quarantined() {
         tracing::warn!("a backup was restored: nothing writes a disk until it is released, see `kiwispray release`");
@@ -76,6 +79,9 @@ pub async fn serve(config: Config, source: Source, inherited: Option<std::net::T
     roster.start(&config).await;
     let stop = CancellationToken::new();
     let (admin_listener, admin_socket) = admin::bind(&config.data_dir, config.admin_group.as_deref())?;
+    // Before there is a child that would be left alone, and before anybody is answered: unheard, a signal would end the
+    // server like a kill.
+    let mut signals = Signals::listen()?;
     let mut dnsmasq = match &config.dnsmasq {
         Some(wanted) => Some(start_dnsmasq(wanted, &config, address.port(), ipxe.clone()).await?),
         None => None,
@@ -105,8 +111,8 @@ pub async fn serve(config: Config, source: Source, inherited: Option<std::net::T
     planes.spawn(admin_plane(admin_listener, people, about, stop.clone()));
     planes.spawn(live.listen(hangups, stop.clone()));
     greet(&config, address, &ipxe, &plugins.members());
+    ready::tell();
 
-    let mut signals = Signals::listen()?;
     let why = signals.stop(&service).await;
     tracing::info!(%why, "stopping");
     stop.cancel();
@@ -165,6 +171,22 @@ fn make_folder(folder: &Path, mode: u32) -> anyhow::Result<()> {
         .with_context(|| format!("cannot create {}: run as a user who may, or name another folder", folder.display()))
 }
 
+/// Makes the folder of images if there is none, and removes what interrupted imports left. It may be on a disk that is away,
+/// hangs or is read-only: who needs an image from there waits, and finished machines boot all the same.
+async fn prepare_images(folder: &Path) {
+    let images = folder.to_owned();
+    let prepared = tokio::task::spawn_blocking(move || {
+        make_folder(&images, 0o755)?;
+        images::clean(&images).context("cannot remove what interrupted imports left")
+    });
+    let why = match timeout(IMAGES_WITHIN, prepared).await {
+        Ok(Ok(Ok(()))) => return,
+        Ok(Ok(Err(error))) => format!("{error:#}"),
+        Ok(Err(_)) | Err(_) => "its disk does not answer".to_owned(),
+    };
+    tracing::error!(folder = %folder.display(), why, "there is something wrong with the folder of images");
+}
+
 fn store_options(config: &Config) -> StoreOptions {
     StoreOptions {
         cache_bytes: u64::from(config.store.cache_mb) << 20,
@@ -174,7 +196,8 @@ fn store_options(config: &Config) -> StoreOptions {
 
 /// Puts the use cases over their parts.
 fn build(config: &Config, store: Store) -> (Arc<Service>, Result<PluginHost, String>) {
-    let catalogue = Arc::new(Catalogue::new(&config.images_dir));
+    let floor_bytes = store_options(config).min_free_bytes;
+    let catalogue = Arc::new(Catalogue::new(&config.images_dir).keeping_free(floor_bytes));
     let renderer = Arc::new(Renderer::new(Some(config.templates_dir.clone())));
     for problem in renderer.check_all() {
         tracing::warn!(template = problem.template, error = %problem.error, "a template cannot be used");

@@ -315,6 +315,9 @@ pub struct Erasure {
 /// An event of a host's timeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EventView {
+    /// Its name, which no other event has, not even after a restore: the key for doing something about it once.
+    #[serde(default)]
+    pub id: String,
     /// The host it happened to.
     pub host: u64,
     /// Its place on the host's timeline, from 1.
@@ -464,7 +467,7 @@ pub struct ImportedView {
     pub image: ImageView,
     /// Kernel arguments of the archive that were dropped, as the server adds its own.
     pub dropped_args: Vec<String>,
-    /// Templates of the replaced image that were kept.
+    /// What somebody had put beside the files of the replaced image, templates above all, and is kept.
     pub kept_templates: Vec<String>,
     /// Whether it replaced another image.
     pub replaced: bool,

@@ -147,6 +147,7 @@ fn import_once(folder: &Path, archive: &Path) -> Result<()> {
         append: KernelArgs::default(),
         inventory: false,
         replace: true,
+        keep_free_bytes: 0,
     };
     import(&folder.join("images"), &request, File::open(archive)?, |_| {})?;
     Ok(())

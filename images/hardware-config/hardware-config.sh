@@ -55,10 +55,17 @@ hardware_config() {
     chmod 700 "$work/run"
     mkfifo "$ks_dir/output"
     tee "$ks_dir/run.log" <"$ks_dir/output" &
+    tee=$!
     # A status is lost in a pipe, so it is none.
     (cd "$work" && exec ./run) >"$ks_dir/output" 2>&1 </dev/null
     status=$?
-    wait
+    # What `run` left running may hold the pipe for ever.
+    for second in 1 2 3 4 5; do
+        kill -0 "$tee" 2>/dev/null || break
+        sleep 1
+    done
+    kill "$tee" 2>/dev/null
+    wait "$tee" 2>/dev/null
     rm -f "$ks_dir/output"
     [ "$status" -eq 0 ] || ks_because "run ended with $status: $(last_line "$ks_dir/run.log")" || return
     [ ! -f "$work/metadata.json" ] || post_metadata "$work/metadata.json"

@@ -42,14 +42,25 @@ in_use() {
     done
 }
 
+# networked DISK: whether it is a namespace of NVMe over fabrics. One that can be reached on several paths hangs below its
+# subsystem, which is no device of any bus, so its controllers are asked.
+networked() {
+    for path in "$sys/block/$1/device/transport" "$sys/block/$1/device"/nvme*/transport; do
+        [ -e "$path" ] || continue
+        case $(cat "$path") in pcie | apple-nvme) ;; *) return 0 ;; esac
+    done
+    return 1
+}
+
 # why_not DISK: why it is left alone; nothing if it may be wiped.
 why_not() {
+    if networked "$1"; then echo "on a storage network"; return; fi
     path=$sys/block/$1
-    case $1 in ram* | loop* | zram* | nbd* | md* | dm-* | mtdblock*) echo "no disk"; return ;; esac
+    case $1 in ram* | loop* | zram* | nbd* | rbd* | rnbd* | md* | dm-* | mtdblock*) echo "no disk"; return ;; esac
     case $1 in sr* | fd* | mmcblk*boot* | mmcblk*rpmb) echo "no disk"; return ;; esac
     if [ ! -e "$path/device" ] || [ "$(cat "$path/hidden" 2>/dev/null)" = 1 ]; then echo "no disk"
     elif [ "$(cat "$path/size")" = 0 ]; then echo "empty drive"
-    elif [ "$(cat "$path/removable")" = 1 ]; then echo "removable"
+    elif [ "$(cat "$path/removable")" = 1 ] || [ "$(cat "$path/device/type" 2>/dev/null)" = SD ]; then echo "removable"
     elif [ "$(cat "$path/ro")" = 1 ]; then echo "read-only"
     else
         case $(readlink -f "$path/device") in
@@ -76,6 +87,32 @@ candidates() {
     done
 }
 
+# ids DISK: names that udev gives it below /dev/disk/by-id, as an initrd without udev has none.
+ids() {
+    path=$sys/block/$1
+    wwid=$(cat "$path/wwid" "$path/device/wwid" 2>/dev/null | head -n 1)
+    case $1 in
+        nvme*)
+            serial=$(sed 's/ *$//' "$path/device/model")_$(sed 's/ *$//; s/^ *//' "$path/device/serial")
+            printf 'nvme-%s\n' "$wwid" "$serial" "${serial}_$(cat "$path/nsid")" ;;
+        vd*) printf 'virtio-%s\n' "$(cat "$path/serial")" ;;
+        *)
+            case $wwid in naa.?*) printf '%s\n' "wwn-0x${wwid#naa.}" "scsi-3${wwid#naa.}" ;; esac
+            # What SATA disks say to SCSI: a model of 40 characters, and a serial number of 20.
+            LC_ALL=C tr -c ' -~' '\n' <"$path/device/vpd_pg83" |
+                sed -n 's/.*ATA     \(.\{40\}\)\(.\{20\}\).*/\1 \2/p' | sed 's/ *$//; s/^ */ata-/; s/  */_/g' ;;
+    esac 2>/dev/null | LC_ALL=C tr -c 'A-Za-z0-9#+.:=@_\n-' '_'
+}
+
+# called ID: the disk of this name below /dev/disk/by-id; nothing if several have it.
+called() {
+    found=$(candidates | while read -r disk; do ! ids "$disk" | grep -Fqx -e "$1" || printf '%s\n' "$disk"; done)
+    case $found in *[!A-Za-z0-9!]*) ;; ?*) printf '%s\n' "$found" ;; esac
+}
+
+# node DISK: its device node, whose name has slashes where sysfs cannot.
+node() { printf '%s/%s\n' "$dev" "$1" | tr '!' /; }
+
 # chosen POLICY: those of the candidates that the order is for.
 chosen() {
     case $1 in
@@ -85,8 +122,12 @@ chosen() {
             candidates | while read -r disk; do printf '%s %s\n' "$(cat "$sys/block/$disk/size")" "$disk"; done |
                 sort -n | head -n 1 | cut -d ' ' -f 2 ;;
         "$dev"/*)
-            node=$(readlink -f "$1")
-            candidates | while read -r disk; do [ "$dev/$disk" != "$node" ] || printf '%s\n' "$disk"; done ;;
+            if [ ! -e "$1" ]; then
+                case $1 in "$dev"/disk/by-id/*) called "${1##*/}" ;; esac
+                return
+            fi
+            named=$(readlink -f "$1")
+            candidates | while read -r disk; do [ "$(node "$disk")" != "$named" ] || printf '%s\n' "$disk"; done ;;
     esac
 }
 
@@ -96,6 +137,15 @@ partitions() {
         [ -e "$path" ] || continue
         path=${path%/partition}
         printf '%s\n' "${path##*/}"
+    done
+}
+
+# A controller goes on looking for its disks long after its driver was loaded: when none has come for a while, these are all.
+settle() {
+    known=
+    while found=$(ls "$sys/block") && [ "$found" != "$known" ]; do
+        known=$found
+        sleep "${KIWISPRAY_PAUSE:-10}"
     done
 }
 
@@ -121,13 +171,16 @@ holders() {
 # wipe_node NODE: signatures by name, as far as wipefs is there, and both ends, where tables and most signatures lie.
 wipe_node() {
     bytes=$(($(cat "$sys/class/block/$1/size") * 512))
+    file=$(node "$1")
+    # What is not there would be made, as a plain file.
+    [ -e "$file" ] || { echo "there is no $file" >"$ks_dir/wipe.log"; return 1; }
     if command -v wipefs >/dev/null; then
-        wipefs --all --force "$dev/$1" >/dev/null 2>"$ks_dir/wipe.log" || return 1
+        wipefs --all --force "$file" >/dev/null 2>"$ks_dir/wipe.log" || return 1
     fi
-    zero "$dev/$1" 0 "$((bytes < end_bytes ? bytes : end_bytes))" || return 1
+    zero "$file" 0 "$((bytes < end_bytes ? bytes : end_bytes))" || return 1
     [ "$bytes" -gt "$end_bytes" ] || return 0
     at=$(((bytes - end_bytes) / 65536))
-    zero "$dev/$1" "$at" "$((bytes - at * 65536))"
+    zero "$file" "$at" "$((bytes - at * 65536))"
 }
 
 # zero NODE AT BYTES: AT counts blocks of 64 KiB.
@@ -139,34 +192,44 @@ zero() {
 wipe_disk() {
     busy=$(holders "$1")
     [ -z "$busy" ] || ks_because "$1 is still in use by $busy" || return
-    for node in $(partitions "$1") "$1"; do
-        wipe_node "$node" || ks_because "$node cannot be wiped: $(tail -n 1 "$ks_dir/wipe.log")" || return
+    for part in $(partitions "$1") "$1"; do
+        wipe_node "$part" || ks_because "$part cannot be wiped: $(tail -n 1 "$ks_dir/wipe.log")" || return
     done
     # The kernel still knows the old partitions.
-    blockdev --rereadpt "$dev/$1" 2>/dev/null || partprobe "$dev/$1" 2>/dev/null
+    blockdev --rereadpt "$(node "$1")" 2>/dev/null || partprobe "$(node "$1")" 2>/dev/null
     verify "$1"
 }
 
-# What is believed is what is read back: on a disk larger than both ends, 64 blocks of the first, and the last to its end.
+# What is believed is what is read back, and all of it: on a disk larger than both ends, 64 blocks of the first, and the last
+# to its end.
 verify() {
     left=$(partitions "$1" | tr '\n' ' ')
     [ -z "$left" ] || ks_because "$1 still has partitions: $left" || return
+    file=$(node "$1")
+    # From the disk, not from the memory of what was written.
+    ! command -v blockdev >/dev/null || blockdev --flushbufs "$file" 2>/dev/null
     if command -v wipefs >/dev/null; then
-        left=$(wipefs --no-act --noheadings --output TYPE "$dev/$1" 2>&1 | tr '\n' ' ')
+        left=$(wipefs --no-act --noheadings --output TYPE "$file" 2>&1 | tr '\n' ' ')
         [ -z "$left" ] || ks_because "$1 still has signatures: $left" || return
     fi
     bytes=$(($(cat "$sys/block/$1/size") * 512))
     last=$((bytes > end_bytes ? (bytes - end_bytes) / 65536 : 0))
-    left=$({
-        dd if="$dev/$1" bs=65536 count=64
-        dd if="$dev/$1" bs=65536 skip="$last"
-    } 2>/dev/null | tr -d '\000' | head -c 1 | wc -c)
+    wanted=$(((bytes < end_bytes ? bytes : end_bytes) + bytes - last * 65536))
+    [ "$(ends "$file" "$last" | wc -c)" -eq "$wanted" ] || ks_because "$1 cannot be read back" || return
+    left=$(ends "$file" "$last" | tr -d '\000' | head -c 1 | wc -c)
     [ "$left" -eq 0 ] || ks_because "$1 does not keep what is written to it"
+}
+
+# ends NODE LAST: the bytes of both ends; LAST counts blocks of 64 KiB.
+ends() {
+    dd if="$1" bs=65536 count=64 2>/dev/null
+    dd if="$1" bs=65536 skip="$2" 2>/dev/null
 }
 
 wipe() {
     policy=$(ks_argument kiwispray.device)
     [ -n "$policy" ] || ks_because "this boot is no order to write a disk: kiwispray.device= is missing" || return
+    settle
     stop
     disks=$(chosen "$policy")
     [ -n "$disks" ] || ks_because "there is no disk to wipe for $policy" || return

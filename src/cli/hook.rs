@@ -1,7 +1,8 @@
 //! `kiwispray image hook DIR`: makes a KIWI description build images that report to the server.
 //!
-//! Invariant: a description is changed whole or not at all, a file that someone changed only by `--force`, and a second run changes
-//! nothing. The unit is enabled by a link and a preset in the overlay, so no script of the description has to be edited.
+//! Invariant: a description is changed whole or not at all, a file that someone changed only by `--force`, a second run changes
+//! nothing, and nothing outside of its overlay is ever written, wherever links in it lead. The unit is enabled by a link and a preset
+//! in the overlay, so no script of the description has to be edited.
 
 use std::fs;
 use std::io;
@@ -59,6 +60,8 @@ enum Content {
 enum Found {
     Nothing,
     Same,
+    /// What is wanted with other permissions, as version control leaves it.
+    OtherMode,
     Other,
 }
 
@@ -109,10 +112,11 @@ impl Hook {
         let mut changes = Vec::new();
         let mut foreign = Vec::new();
         for (path, content) in self.task.files() {
+            check_folders(&root, &root.join(&path))?;
             match find(&root.join(&path), &content).map_err(|error| cannot("read", &root.join(&path), &error))? {
                 Found::Same => {}
                 Found::Other if !self.force => foreign.push(path),
-                Found::Nothing | Found::Other => changes.push((path, content)),
+                Found::Nothing | Found::OtherMode | Found::Other => changes.push((path, content)),
             }
         }
         if !foreign.is_empty() {
@@ -121,9 +125,7 @@ impl Hook {
                 format!("nothing was written, as someone changed {}: --force replaces what is there", names.join(", "));
             return Err(CliError { exit: Exit::Conflict, text });
         }
-        for (path, content) in &changes {
-            write(&root.join(path), content).map_err(|error| cannot("write", &root.join(path), &error))?;
-        }
+        write(&root, &changes)?;
         let written: Vec<String> = changes.into_iter().map(|(path, _)| format!("root/{path}")).collect();
         let left = self.left_to_do(&description);
         match context.screen.format {
@@ -155,18 +157,40 @@ fn cannot(what: &str, path: &Path, error: &io::Error) -> CliError {
     CliError::failed(format!("cannot {what} {}: {error}", harmless(&path.display().to_string())))
 }
 
-/// The text of the description, which must be one of KIWI's.
+/// The text of the description, which must be one of KIWI's: `config.xml`, or a file that ends in `.kiwi`.
 fn read_description(dir: &Path) -> Result<String> {
-    for name in ["config.xml", "config.kiwi"] {
-        match fs::read_to_string(dir.join(name)) {
+    let others = fs::read_dir(dir).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut others: Vec<PathBuf> = others.filter(|path| path.extension().is_some_and(|end| end == "kiwi")).collect();
+    others.sort();
+    for path in [dir.join("config.xml")].into_iter().chain(others) {
+        match fs::read_to_string(&path) {
             Ok(text) if text.contains("<image") => return Ok(text),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(cannot("read", &dir.join(name), &error)),
+            Err(error) => return Err(cannot("read", &path, &error)),
         }
     }
     let dir = harmless(&dir.display().to_string());
-    Err(CliError::usage(format!("{dir} is no KIWI description: there is no config.xml with an <image> in it")))
+    Err(CliError::usage(format!(
+        "{dir} is no KIWI description: there is no config.xml or *.kiwi with an <image> in it"
+    )))
+}
+
+/// Refuses an overlay in which a link stands for a folder: it may lead to the folder of that name of this very machine.
+fn check_folders(root: &Path, path: &Path) -> Result {
+    let folders: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| folder.starts_with(root)).collect();
+    for folder in folders.into_iter().rev() {
+        match fs::symlink_metadata(folder) {
+            Ok(found) if found.is_symlink() => {
+                let folder = harmless(&folder.display().to_string());
+                return Err(CliError::usage(format!("nothing was written, as {folder} is a link: make it a folder")));
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(cannot("read", folder, &error)),
+        }
+    }
+    Ok(())
 }
 
 fn find(path: &Path, wanted: &Content) -> io::Result<Found> {
@@ -175,33 +199,68 @@ fn find(path: &Path, wanted: &Content) -> io::Result<Found> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
         Err(error) => return Err(error),
     };
-    let same = match wanted {
-        Content::File { text, mode } => {
-            found.is_file() && found.permissions().mode() & 0o777 == *mode && fs::read(path)? == text.as_bytes()
+    if found.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(match wanted {
+        Content::File { text, mode } if found.is_file() && fs::read(path)? == text.as_bytes() => {
+            if found.permissions().mode() & 0o777 == *mode { Found::Same } else { Found::OtherMode }
         }
-        Content::Link(target) => found.is_symlink() && fs::read_link(path)? == Path::new(target),
-    };
-    Ok(if same { Found::Same } else { Found::Other })
+        Content::Link(target) if found.is_symlink() && fs::read_link(path)? == Path::new(target) => Found::Same,
+        Content::File { .. } | Content::Link(_) => Found::Other,
+    })
 }
 
-/// Puts it beside and renames: an interrupted run leaves no half script that an image would be built with.
-fn write(path: &Path, content: &Content) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+/// Puts everything beside its place and renames at last: an interrupted run, or a full disk, leaves no half script that an image
+/// would be built with.
+fn write(root: &Path, changes: &[(String, Content)]) -> Result {
+    let mut staged = Vec::new();
+    for (path, content) in changes {
+        let path = root.join(path);
+        let beside = path.with_extension("kiwispray-new");
+        let staging = stage(&beside, content);
+        staged.push((beside, path));
+        if let (Err(error), Some((_, path))) = (staging, staged.last()) {
+            let refusal = cannot("write", path, &error);
+            // What cannot be removed is of no name that means anything.
+            staged.iter().for_each(|(beside, _)| drop(fs::remove_file(beside)));
+            return Err(refusal);
+        }
     }
-    let beside = path.with_extension("kiwispray-new");
-    match fs::remove_file(&beside) {
+    for (beside, path) in staged {
+        fs::rename(beside, &path).map_err(|error| cannot("write", &path, &error))?;
+    }
+    Ok(())
+}
+
+fn stage(beside: &Path, content: &Content) -> io::Result<()> {
+    if let Some(folder) = beside.parent() {
+        make_folder(folder)?;
+    }
+    match fs::remove_file(beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
     match content {
         Content::File { text, mode } => {
-            fs::write(&beside, text)?;
-            fs::set_permissions(&beside, fs::Permissions::from_mode(*mode))?;
+            fs::write(beside, text)?;
+            fs::set_permissions(beside, fs::Permissions::from_mode(*mode))
         }
-        Content::Link(target) => symlink(target, &beside)?,
+        Content::Link(target) => symlink(target, beside),
     }
-    fs::rename(beside, path)
+}
+
+/// Makes a folder and those above it. KIWI gives the image the permissions of the overlay's folders, so a private one here would
+/// be a private `/usr` there.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_folder(above)?;
+    }
+    fs::create_dir(folder)?;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o755))
 }
 
 fn told(written: &[String], left: &[String]) -> String {
@@ -282,6 +341,49 @@ mod tests {
         assert!(!dir.path().join("root/usr/lib/kiwispray/kiwispray.sh").exists(), "half of it was written");
         hook(&dir, Task::FirstBoot, true).unwrap();
         assert_eq!(snapshot(&dir), first);
+    }
+
+    #[test]
+    fn other_permissions_are_nobodys_change_and_are_put_right() {
+        let dir = description();
+        hook(&dir, Task::FirstBoot, false).unwrap();
+        let script = dir.path().join("root/usr/lib/kiwispray/first-boot.sh");
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o664)).unwrap();
+        hook(&dir, Task::FirstBoot, false).unwrap();
+        assert_eq!(fs::metadata(&script).unwrap().permissions().mode() & 0o777, 0o755);
+    }
+
+    #[test]
+    fn nothing_is_written_where_a_link_in_the_overlay_leads() {
+        let elsewhere = TempDir::new().unwrap();
+        for link in ["root", "root/usr", "root/etc/systemd/system"] {
+            let dir = description();
+            fs::create_dir_all(dir.path().join(link).parent().unwrap()).unwrap();
+            symlink(elsewhere.path(), dir.path().join(link)).unwrap();
+            let refused = hook(&dir, Task::FirstBoot, true).unwrap_err();
+            assert!(refused.text.ends_with("is a link: make it a folder"), "{}", refused.text);
+            assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "{link}");
+            assert!(snapshot(&dir).iter().all(|(_, bytes)| bytes.is_none()), "{link}");
+        }
+    }
+
+    #[test]
+    fn a_description_that_cannot_be_changed_whole_is_not_changed() {
+        let dir = description();
+        // Where the last of the files would be made.
+        let obstacle = dir.path().join("root/etc/systemd/system-preset/00-kiwispray.kiwispray-new");
+        fs::create_dir_all(&obstacle).unwrap();
+        assert!(hook(&dir, Task::FirstBoot, false).is_err());
+        assert!(snapshot(&dir).iter().all(|(_, bytes)| bytes.is_none()));
+        assert_eq!(fs::read_dir(dir.path().join("root/usr/lib/kiwispray")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_description_may_have_any_name_that_kiwi_takes() {
+        let dir = TempDir::new().unwrap();
+        fs::write(dir.path().join("leap.kiwi"), CONFIG).unwrap();
+        hook(&dir, Task::FirstBoot, false).unwrap();
+        assert!(dir.path().join("root/usr/lib/kiwispray/first-boot.sh").is_file());
     }
 
     #[test]

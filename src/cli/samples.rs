@@ -89,6 +89,7 @@ pub(crate) fn image(name: &str) -> ImageView {
 /// An event of host 3.
 pub(crate) fn event(seq: u64, text: &str) -> EventView {
     EventView {
+        id: format!("0123456789abcdef-3-{seq}"),
         host: 3,
         seq,
         at: time("2026-11-22T10:00:00Z"),

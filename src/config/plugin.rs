@@ -10,24 +10,20 @@ mod read;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use serde_json::Value;
 
 use crate::hooks::{Grant, Grants, HookSet, OnError, Selector, StatesFilter};
 
+pub use crate::domain::{PluginName, PluginNameError};
 pub use digest::{Digest, DigestError};
 pub(super) use read::{bindings, duplicates};
 
 /// Orders of one run, unless the grant says otherwise.
 const ORDERS_PER_RUN: u32 = 5;
 /// The name under which the default plugin is configured.
-pub const DEFAULT_PLUGIN: &str = "default";
-
-/// `/plugins/reload` is a path of its own.
-const RELOAD: &str = "reload";
+pub const DEFAULT_PLUGIN: &str = PluginName::DEFAULT;
 
 /// One `[[plugin]]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,56 +78,5 @@ impl PluginGrant {
     #[must_use]
     pub fn core(&self) -> Grants {
         Grants { hosts: self.hosts.clone(), kv: self.kv, max_orders_per_run: self.max_orders_per_run }
-    }
-}
-
-/// An instance's name: lower case letters, digits and hyphens, at most 40.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PluginName(String);
-
-/// The text names no plugin.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PluginNameError {
-    /// It is not written like one.
-    #[error("{0:?} is no name of a plugin: 1 to 40 lower case letters, digits and hyphens are expected")]
-    Malformed(String),
-    /// It stands for something else where plugins are named.
-    #[error("no plugin can be called {0:?}: the admin plane means all plugins by it")]
-    Reserved(&'static str),
-}
-
-impl PluginName {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether the default plugin is meant.
-    #[must_use]
-    pub fn is_default(&self) -> bool {
-        self.0 == DEFAULT_PLUGIN
-    }
-}
-
-impl FromStr for PluginName {
-    type Err = PluginNameError;
-
-    fn from_str(text: &str) -> Result<Self, PluginNameError> {
-        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if text == RELOAD {
-            return Err(PluginNameError::Reserved(RELOAD));
-        }
-        if (1..=40).contains(&text.len()) && text.bytes().all(fits) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(PluginNameError::Malformed(text.chars().take(80).collect()))
-        }
-    }
-}
-
-impl fmt::Display for PluginName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }

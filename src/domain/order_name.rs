@@ -36,24 +36,40 @@ impl FromStr for OrderName {
     }
 }
 
-/// The instance name of a plugin: `[a-z0-9-]`, at most [`PluginName::LONGEST`] characters. It becomes part of keys, so it
-/// can hold nothing that ends a part of one.
+/// The instance name of a plugin: `[a-z0-9-]`, at most [`PluginName::LONGEST`] characters. It becomes part of keys, files and
+/// URLs, so it can hold nothing that ends a part of one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PluginName(String);
 
 /// The text names no plugin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no plugin's name: a to z, 0 to 9 and `-`, {most} characters at most", most = PluginName::LONGEST)]
-pub struct PluginNameError(String);
+pub enum PluginNameError {
+    /// It is not written like one.
+    #[error("{0:?} is no name of a plugin: 1 to {most} lower case letters, digits and hyphens are expected", most = PluginName::LONGEST)]
+    Malformed(String),
+    /// It stands for something else where plugins are named.
+    #[error("no plugin can be called {0:?}: the admin plane means all plugins by it")]
+    Reserved(&'static str),
+}
+
+/// `/plugins/reload` is a path of its own.
+const RELOAD: &str = "reload";
 
 impl PluginName {
     /// Characters.
-    pub const LONGEST: usize = 64;
+    pub const LONGEST: usize = 40;
+    /// Of the plugin that is asked last.
+    pub const DEFAULT: &str = "default";
 
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether the default plugin is meant.
+    pub fn is_default(&self) -> bool {
+        self.0 == Self::DEFAULT
     }
 }
 
@@ -62,10 +78,13 @@ impl FromStr for PluginName {
 
     fn from_str(text: &str) -> Result<Self, PluginNameError> {
         let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if text == RELOAD {
+            return Err(PluginNameError::Reserved(RELOAD));
+        }
         if (1..=Self::LONGEST).contains(&text.len()) && text.bytes().all(allowed) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(PluginNameError(text.chars().take(80).collect()))
+            Err(PluginNameError::Malformed(text.chars().take(80).collect()))
         }
     }
 }
@@ -125,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_plugin_cannot_be_called_like_a_part_of_a_key() {
-        for text in ["", "a/b", "a b", "A", "a.b", "ä", &"a".repeat(65)] {
+        for text in ["", "a/b", "a b", "A", "a.b", "ä", &"a".repeat(41), "reload"] {
             assert!(text.parse::<PluginName>().is_err(), "{text:?}");
         }
         assert!("image-select".parse::<PluginName>().is_ok());

@@ -36,7 +36,7 @@ pub struct Allowance {
     pub hook: Hook,
     /// Whether anything comes of it.
     pub run: Run,
-    /// The same for every retry of the same call.
+    /// Under which name its orders are counted: the same for every retry of the same call, and for calls that go on from it.
     pub call: String,
     orders: AtomicU32,
 }
@@ -61,8 +61,8 @@ pub enum Denied {
     Nameless,
     #[error("first states other than `discover` and `new` need the grant `states`")]
     FirstStates,
-    #[error("an unknown machine takes no order by name: order when it is known")]
-    UnknownMachine,
+    #[error("an order's name without states names nothing")]
+    OrderOfNothing,
     #[error("a plugin cannot order in a boot decision")]
     BootOrder,
     #[error("hosts are not changed in the hook `{0}`: changes travel in the answer")]
@@ -126,6 +126,22 @@ impl Allowance {
         Ok(())
     }
 
+    /// The same, with what was taken from the plugin since the call began.
+    ///
+    /// # Errors
+    /// As for [`Self::may_apply`].
+    pub fn may_still_apply(
+        &self,
+        granted_now: &BTreeSet<Grant>,
+        patch: &Patch,
+        is_installed: bool,
+    ) -> Result<(), Denied> {
+        let hosts = self.grants.hosts.intersection(granted_now).copied().collect();
+        let grants = Arc::new(Grants { hosts, ..Grants::clone(&self.grants) });
+        let now = Self::new(Arc::clone(&self.plugin), grants, self.hook, self.run, self.call.clone());
+        now.may_apply(patch, is_installed)
+    }
+
     /// Whether it may read its own store.
     ///
     /// # Errors
@@ -162,8 +178,8 @@ pub(super) fn may_answer(patch: &Patch, hook: Hook, grants: &BTreeSet<Grant>) ->
             if !harmless && !grants.contains(&Grant::States) {
                 return Err(Denied::FirstStates);
             }
-            if patch.order.is_some() {
-                return Err(Denied::UnknownMachine);
+            if patch.order.is_some() && patch.states.is_none() {
+                return Err(Denied::OrderOfNothing);
             }
             may_change_orders(patch, grants)
         }
@@ -287,10 +303,13 @@ mod tests {
     }
 
     #[test]
-    fn an_order_by_name_is_nothing_for_answers() {
+    fn an_order_by_name_is_nothing_for_answers_but_for_the_first_states_of_a_machine() {
         let all = BTreeSet::from([Grant::States, Grant::Reinstall]);
         let patch = states(&["web"], Some("CHG1"));
-        assert_eq!(may_answer(&patch, Hook::Discovery, &all), Err(Denied::UnknownMachine));
         assert_eq!(may_answer(&patch, Hook::Boot, &all), Err(Denied::BootOrder));
+        assert_eq!(may_answer(&patch, Hook::Discovery, &all), Ok(()));
+        assert_eq!(may_answer(&patch, Hook::Discovery, &BTreeSet::new()), Err(Denied::FirstStates));
+        let nothing = Patch { states: None, ..patch };
+        assert_eq!(may_answer(&nothing, Hook::Discovery, &all), Err(Denied::OrderOfNothing));
     }
 }

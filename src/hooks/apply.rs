@@ -37,6 +37,16 @@ pub fn parse_path(path: &str) -> Option<Vec<String>> {
     (keys.len() <= PATH_MAX_KEYS && keys.iter().all(|key| !key.is_empty())).then_some(keys)
 }
 
+/// The metadata path by which hosts are found: `metadata.site`, or a path of several keys. One key alone would make every
+/// misspelt word a search that finds nothing.
+#[must_use]
+pub fn searched_path(key: &str) -> Option<&str> {
+    match key.strip_prefix("metadata.") {
+        Some(path) => parse_path(path).map(|_| path),
+        None => parse_path(key).filter(|keys| keys.len() > 1).map(|_| key),
+    }
+}
+
 impl Patch {
     /// Whether it asks for no change at all.
     #[must_use]

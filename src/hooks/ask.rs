@@ -158,6 +158,7 @@ impl Hooks {
     /// states that the request has. Answers within the discovery chain's budget.
     pub async fn discovered(&self, call: Call, request: BootRequest) -> DiscoveryOutcome {
         let unknown = request.host.clone();
+        let mut order = None;
         let mut asking = Asking::new(self, call, request, self.budgets.discovery_chain);
         for binding in self.asked(Hook::Discovery).filter(|binding| binding.selector.takes(&unknown)) {
             let ask = asking.ask(Hook::Discovery, binding, |call, request| binding.plugin.discovered(call, request));
@@ -170,14 +171,18 @@ impl Hooks {
             };
             let patched = matches!(decision, Ok((_, Edited::Changed)));
             asking.record(binding, Hook::Discovery, step, patched, reply.notes);
-            if let Ok((DiscoveryDecision { verdict: DiscoveryVerdict::Refuse(text), .. }, _)) = decision {
-                let plugin = binding.plugin.name().to_owned();
-                let answer =
-                    DiscoveryAnswer::Refuse { plugin, text: text.chars().take(CONSOLE_TEXT_MAX_CHARS).collect() };
-                return DiscoveryOutcome { answer, trace: asking.trace };
+            match decision.map(|(decision, _)| decision.verdict) {
+                Ok(DiscoveryVerdict::Admit(patch)) => order = patch.order.or(order),
+                Ok(DiscoveryVerdict::Refuse(text)) => {
+                    let plugin = binding.plugin.name().to_owned();
+                    let answer =
+                        DiscoveryAnswer::Refuse { plugin, text: text.chars().take(CONSOLE_TEXT_MAX_CHARS).collect() };
+                    return DiscoveryOutcome { answer, order: None, trace: asking.trace };
+                }
+                Err(_) => {}
             }
         }
-        DiscoveryOutcome { answer: DiscoveryAnswer::Admit(Box::new(asking.request.host)), trace: asking.trace }
+        DiscoveryOutcome { answer: DiscoveryAnswer::Admit(Box::new(asking.request.host)), order, trace: asking.trace }
     }
 
     /// The binding of this name.

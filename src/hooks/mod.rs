@@ -26,7 +26,7 @@ mod variables;
 
 pub(crate) use allowance::DISCOVER;
 pub use allowance::{Allowance, Denied, Grants, ORDERING_METADATA};
-pub use apply::{Edited, parse_path};
+pub use apply::{Edited, parse_path, searched_path};
 pub use ask::{Budgets, Hooks};
 pub use binding::{Binding, Grant, OnError, Selector, SelectorError, StatesFilter};
 pub use breaker::{Admission, Breaker, BreakerState, Breakers};

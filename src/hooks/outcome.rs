@@ -55,6 +55,8 @@ pub struct GivenPatch {
 pub struct DiscoveryOutcome {
     /// What to do.
     pub answer: DiscoveryAnswer,
+    /// The wish behind the states that the machine is admitted with: by the last plugin that named one.
+    pub order: Option<String>,
     /// Everything that was said.
     pub trace: Trace,
 }

@@ -115,13 +115,21 @@ pub struct Call {
     pub budget: Duration,
     /// Whether anything will come of it.
     pub run: Run,
+    /// The call that this one goes on from, of a job that has more to do than fits into one call. Orders of both count together.
+    pub goes_on_from: Option<String>,
 }
 
 impl Call {
     /// A first try; `now_ms` in milliseconds since 1970.
     #[must_use]
     pub fn new(id: impl Into<String>, now_ms: u64, run: Run) -> Self {
-        Self { id: id.into(), attempt: 1, now_ms, budget: Duration::ZERO, run }
+        Self { id: id.into(), attempt: 1, now_ms, budget: Duration::ZERO, run, goes_on_from: None }
+    }
+
+    /// Under which name its orders are counted: the same for all calls of one run.
+    #[must_use]
+    pub fn run_id(&self) -> &str {
+        self.goes_on_from.as_deref().unwrap_or(&self.id)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::domain::StateName;
 #[derive(Debug)]
 pub struct Catalogue {
     root: PathBuf,
+    keep_free_bytes: u64,
     manifests: Mutex<HashMap<StateName, (Stamp, Arc<Manifest>)>>,
 }
 
@@ -134,7 +135,18 @@ impl Catalogue {
 
     /// The images in this folder, which may be made later.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), manifests: Mutex::default() }
+        Self { root: root.into(), keep_free_bytes: 0, manifests: Mutex::default() }
+    }
+
+    /// The same on a disk of which the server needs so much for itself: no import takes that.
+    #[must_use]
+    pub fn keeping_free(self, keep_free_bytes: u64) -> Self {
+        Self { keep_free_bytes, ..self }
+    }
+
+    /// What imports leave free on the disk, besides a reserve of their own.
+    pub const fn keep_free_bytes(&self) -> u64 {
+        self.keep_free_bytes
     }
 
     /// The images folder.
@@ -190,8 +202,9 @@ impl Catalogue {
         for entry in entries {
             let entry = entry?;
             let folder = entry.file_name().to_string_lossy().into_owned();
-            // Loose files, such as a README, are no images; hidden folders are imports under way.
-            if folder.starts_with('.') || entry.file_type()?.is_file() {
+            // Loose files, such as a README, are no images; hidden folders are imports under way; and a file system of its own
+            // has a folder of its own.
+            if folder.starts_with('.') || folder == "lost+found" || entry.file_type()?.is_file() {
                 continue;
             }
             let image = match folder.parse::<StateName>() {
@@ -338,6 +351,7 @@ mod tests {
         image_folder(&root, "two words", LINUX);
         fs::write(root.path().join("README.md"), "").unwrap();
         fs::create_dir(root.path().join(".import-x")).unwrap();
+        fs::create_dir(root.path().join("lost+found")).unwrap();
         let list = Catalogue::new(root.path()).list().unwrap();
         let catalogue = Catalogue::new(root.path());
         assert!(catalogue.has_folder(&"broken".parse().unwrap()) && !catalogue.has_folder(&"none".parse().unwrap()));

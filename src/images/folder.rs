@@ -59,6 +59,9 @@ impl FolderKind {
     }
 }
 
+/// What a server needs on the disk of its store unless it is told otherwise.
+const KEEP_FREE_BYTES: u64 = 256 << 20;
+
 /// Copies a folder's files into the images folder and publishes them as an image, if there is none of that name.
 ///
 /// Blocks; `progress` hears how many bytes were copied.
@@ -81,8 +84,8 @@ pub fn import_folder(
     }
     let staging = tempfile::Builder::new().prefix(PREFIX).tempdir_in(images)?;
     let mut incoming = match &request.kind {
-        FolderKind::Kiwi => Incoming::new(staging.path()),
-        FolderKind::Linux { .. } => Incoming::plain(staging.path()),
+        FolderKind::Kiwi => Incoming::new(staging.path(), KEEP_FREE_BYTES),
+        FolderKind::Linux { .. } => Incoming::plain(staging.path(), KEEP_FREE_BYTES),
     };
     for (name, entry) in members(from)? {
         match entry {
@@ -131,7 +134,7 @@ pub fn import_folder(
     }
     store_manifest(&staging, &manifest)?;
     publish(images, &request.name, staging)?;
-    Ok(Imported { manifest, dropped_args, kept_templates: Vec::new(), replaced: false })
+    Ok(Imported { manifest, dropped_args, kept: Vec::new(), replaced: false })
 }
 
 enum Entry {

@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -22,7 +23,7 @@ use super::manifest::{FileRecord, Kind, Manifest, ManifestError, is_own_word};
 use super::names::{FileName, KernelArgs, Sha256Sum};
 use super::payload::{PayloadError, RawCheck, RawSums};
 use super::plain::{self, Plain};
-use super::publish::{PREFIX, publish, sweep};
+use super::publish::{PREFIX, manifest_of, publish, sweep};
 use crate::domain::{DevicePolicy, StateName, Writes};
 
 /// What an operator asks for.
@@ -40,6 +41,8 @@ pub struct ImportRequest {
     pub inventory: bool,
     /// Whether an image of this name may be replaced.
     pub replace: bool,
+    /// What the server needs on the disk of the images, as its store may lie there, in bytes. A reserve stays free besides.
+    pub keep_free_bytes: u64,
 }
 
 /// What an image is made of.
@@ -61,8 +64,8 @@ pub struct Imported {
     pub manifest: Manifest,
     /// Kernel arguments of the archive that were dropped, as the server adds its own.
     pub dropped_args: Vec<String>,
-    /// Templates that the replaced image had and the new one keeps.
-    pub kept_templates: Vec<FileName>,
+    /// What somebody had put beside the files of the replaced image, templates above all: the new one keeps it.
+    pub kept: Vec<FileName>,
     /// Whether it replaced another image.
     pub replaced: bool,
 }
@@ -166,8 +169,10 @@ impl From<io::Error> for ImportError {
     }
 }
 
-/// Stays free, as the store of the server may lie on the same disk.
+/// Stays free beyond what the server needs, which writes while images come in.
 const RESERVE_BYTES: u64 = 128 << 20;
+/// Locked instead of the folder of images where folders cannot be: hidden, so that it is no image.
+const LOCK_FILE: &str = ".lock";
 /// More than any disk image: what decompresses to more is a bomb.
 pub(super) const RAW_LIMIT_BYTES: u64 = 1 << 40;
 /// Checksums and command lines are shorter.
@@ -201,27 +206,27 @@ pub fn import(
     }
     let staging = tempfile::Builder::new().prefix(PREFIX).tempdir_in(images)?;
     let (mut manifest, dropped_args) = match &request.contents {
-        Contents::Built { file } => {
-            store_built(staging.path(), file.clone(), request.device.as_ref(), source, progress)?
-        }
+        Contents::Built { file } => store_built(staging.path(), file.clone(), request, source, progress)?,
         Contents::Plain(plain) => {
             let source = Counted { inner: source, read_bytes: 0, progress };
-            (plain::store(Incoming::plain(staging.path()), plain, source)?, Vec::new())
+            (plain::store(Incoming::plain(staging.path(), request.keep_free_bytes), plain, source)?, Vec::new())
         }
     };
     manifest.device.clone_from(&request.device);
     manifest.inventory = request.inventory;
     manifest.append = manifest.append.and(&request.append);
+    // No import can say it, so an operator did.
+    manifest.first_boot = manifest_of(&images.join(request.name.as_str())).and_then(|old| old.first_boot);
     store_manifest(&staging, &manifest)?;
-    let kept_templates = publish(images, &request.name, staging)?;
-    Ok(Imported { manifest, dropped_args, kept_templates, replaced: exists })
+    let kept = publish(images, &request.name, staging)?;
+    Ok(Imported { manifest, dropped_args, kept, replaced: exists })
 }
 
 /// Stores what KIWI built, and returns what was dropped of its kernel arguments, too.
 fn store_built(
     folder: &Path,
     file: Option<FileName>,
-    device: Option<&DevicePolicy>,
+    request: &ImportRequest,
     mut source: impl Read,
     progress: impl FnMut(u64),
 ) -> Result<(Manifest, Vec<String>), ImportError> {
@@ -232,16 +237,17 @@ fn store_built(
         (&mut source).take(BEGINNING_BYTES - HEADER_BYTES).read_to_end(&mut beginning).map_err(ArchiveError::Source)?;
     }
     let source = Cursor::new(&beginning).chain(source);
-    match (!of_archive && is_iso(&beginning), device) {
+    match (!of_archive && is_iso(&beginning), &request.device) {
         (true, Some(_)) => Err(ImportError::NeedlessDevice),
         (true, None) => {
             let source = Counted { inner: source, read_bytes: 0, progress };
-            Ok((live::store(Incoming::plain(folder), folder, file, source)?, Vec::new()))
+            let incoming = Incoming::plain(folder, request.keep_free_bytes);
+            Ok((live::store(incoming, folder, file, source)?, Vec::new()))
         }
         (false, None) if of_archive => Err(ImportError::NoDevice),
         (false, None) => Err(ArchiveError::NotAnArchive.into()),
         (false, Some(_)) => {
-            let mut incoming = Incoming::new(folder);
+            let mut incoming = Incoming::new(folder, request.keep_free_bytes);
             read_members(source, progress, |name, member| incoming.take(name, member))?;
             incoming.finish()
         }
@@ -267,10 +273,22 @@ impl<R: Read, P: FnMut(u64)> Read for Counted<R, P> {
 /// Locks the images folder against other imports and removals, and makes it if it is missing.
 pub(super) fn lock(images: &Path) -> Result<File, ImportError> {
     fs::create_dir_all(images)?;
-    let folder = File::open(images)?;
-    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(folder),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(ImportError::Busy),
+    match locked(File::open(images)?) {
+        // NFS locks only what is open for writing, which a folder cannot be.
+        Err(ImportError::Io(error)) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => lock_by_file(images),
+        tried => tried,
+    }
+}
+
+/// The same where folders cannot be locked.
+pub(super) fn lock_by_file(images: &Path) -> Result<File, ImportError> {
+    locked(File::options().create(true).truncate(false).write(true).open(images.join(LOCK_FILE))?)
+}
+
+fn locked(file: File) -> Result<File, ImportError> {
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(ImportError::Busy),
         Err(error) => Err(io::Error::from(error).into()),
     }
 }
@@ -297,17 +315,21 @@ pub(super) struct Incoming<'a> {
     raw_sums: Option<RawSums>,
     /// Whether names mean what they mean to KIWI.
     is_kiwi: bool,
+    /// What stays free on the disk.
+    keep_free_bytes: u64,
 }
 
 impl<'a> Incoming<'a> {
-    pub(super) fn new(folder: &'a Path) -> Self {
+    /// Into this folder, on whose disk the server needs so much.
+    pub(super) fn new(folder: &'a Path, keep_free_bytes: u64) -> Self {
         let (files, links, checksums) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { folder, files, links, checksums, raw_sums: None, is_kiwi: true }
+        let keep_free_bytes = keep_free_bytes.saturating_add(RESERVE_BYTES);
+        Self { folder, files, links, checksums, raw_sums: None, is_kiwi: true, keep_free_bytes }
     }
 
     /// The same, of files whose names mean nothing in particular.
-    pub(super) fn plain(folder: &'a Path) -> Self {
-        Self { is_kiwi: false, ..Self::new(folder) }
+    pub(super) fn plain(folder: &'a Path, keep_free_bytes: u64) -> Self {
+        Self { is_kiwi: false, ..Self::new(folder, keep_free_bytes) }
     }
 
     pub(super) fn take(&mut self, name: FileName, member: Member<'_>) -> Result<(), ImportError> {
@@ -379,10 +401,10 @@ impl<'a> Incoming<'a> {
         Ok(())
     }
 
-    /// What may be stored on the disk, besides a reserve.
+    /// What may be stored on the disk.
     pub(super) fn free_bytes(&self) -> io::Result<u64> {
         let disk = statvfs(self.folder)?;
-        Ok(disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(RESERVE_BYTES))
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(self.keep_free_bytes))
     }
 
     fn read_text(&self, name: &FileName) -> io::Result<Vec<u8>> {

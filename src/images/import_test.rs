@@ -18,6 +18,7 @@ fn request() -> ImportRequest {
         append: KernelArgs::default(),
         inventory: false,
         replace: false,
+        keep_free_bytes: 0,
     }
 }
 
@@ -240,13 +241,48 @@ fn an_image_is_replaced_on_demand_and_as_a_whole() {
 
     let imported = import(images.path(), &replace, newer.as_slice(), |_| {}).unwrap();
     assert!(imported.replaced);
-    assert_eq!(imported.kept_templates, ["post_install.sh.hbs".parse().unwrap()]);
+    assert_eq!(imported.kept, ["post_install.sh.hbs".parse().unwrap()]);
     assert_eq!(fs::read(folder.join("B.xz")).unwrap(), xz(b"newer"));
     assert!(!folder.join("B.kernel").exists());
     let mut text = String::new();
     served.read_to_string(&mut text).unwrap();
     assert_eq!(text, "installer initrd");
     assert_eq!(fs::read_dir(images.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_somebody_put_beside_an_image_outlives_its_replacement() {
+    let images = TempDir::new().unwrap();
+    let replace = ImportRequest { replace: true, ..request() };
+    import_bytes(&images, &kiwi_archive(RAW)).unwrap();
+    let folder = images.path().join("image1");
+    fs::write(folder.join("user-data"), "#cloud-config").unwrap();
+    let manifest = fs::read_to_string(folder.join("image.toml")).unwrap();
+    let manifest = manifest.replace("device = \"first\"", "device = \"first\"\nfirst_boot = \"nocloud\"");
+    fs::write(folder.join("image.toml"), manifest).unwrap();
+    let newer = archive_of(&kiwi_members(b"newer")).finish();
+    let imported = import(images.path(), &replace, newer.as_slice(), |_| {}).unwrap();
+    assert_eq!(imported.kept, ["user-data".parse().unwrap()]);
+    assert_eq!(fs::read(folder.join("user-data")).unwrap(), b"#cloud-config");
+    let image = Catalogue::new(images.path()).image(&"image1".parse().unwrap()).unwrap();
+    assert_eq!(image.manifest.first_boot, Some(crate::domain::FirstBoot::Nocloud));
+    // What the old archive brought is gone, also what the new one has not.
+    assert!(!folder.join("B.kernel").exists());
+
+    // Which files came with a KIWI image that was made by hand nobody knows: an old checksum must not meet a new disk image.
+    let text = fs::read_to_string(folder.join("image.toml")).unwrap();
+    fs::write(folder.join("image.toml"), text.split("[[file]]").next().unwrap()).unwrap();
+    fs::write(folder.join("B.md5"), "old").unwrap();
+    let imported = import(images.path(), &replace, newer.as_slice(), |_| {}).unwrap();
+    assert!(imported.kept.is_empty() && !folder.join("B.md5").exists(), "{:?}", imported.kept);
+}
+
+#[test]
+fn what_the_server_needs_on_the_disk_stays_free() {
+    let images = TempDir::new().unwrap();
+    let needy = ImportRequest { keep_free_bytes: u64::MAX, ..request() };
+    let said = import(images.path(), &needy, kiwi_archive(RAW).as_slice(), |_| {}).unwrap_err().to_string();
+    assert!(said.ends_with("and only 0 can be used on the disk of the images"), "{said}");
 }
 
 #[test]
@@ -269,6 +305,19 @@ fn interrupted_imports_leave_nothing_and_leftovers_are_removed() {
     clean(images.path()).unwrap();
     let left: Vec<_> = fs::read_dir(images.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["image2"]);
+}
+
+/// On NFS, that is.
+#[test]
+fn where_folders_cannot_be_locked_a_hidden_file_is_which_is_no_image() {
+    let images = TempDir::new().unwrap();
+    let lock = lock_by_file(images.path()).unwrap();
+    assert!(matches!(lock_by_file(images.path()), Err(ImportError::Busy)));
+    drop(lock);
+    let _again = lock_by_file(images.path()).unwrap();
+    import_bytes(&images, &kiwi_archive(RAW)).unwrap();
+    clean(images.path()).unwrap();
+    assert_eq!(Catalogue::new(images.path()).list().unwrap().len(), 1);
 }
 
 #[test]

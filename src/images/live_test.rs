@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::import::{Contents, ImportRequest, Imported, import};
 use super::*;
 use crate::domain::DevicePolicy;
-use crate::images::test_iso::{INITRD, KERNEL, iso_of, live_files, live_iso};
+use crate::images::test_iso::{INITRD, KERNEL, Maker, iso_of, live_files, live_iso};
 use crate::images::{Catalogue, clean};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -18,6 +18,7 @@ fn request(file: Option<&str>) -> ImportRequest {
         append: KernelArgs::default(),
         inventory: false,
         replace: false,
+        keep_free_bytes: 0,
     }
 }
 
@@ -94,6 +95,73 @@ fn an_iso_of_a_name_that_no_initrd_would_fetch_gets_another() {
         let imported = import(images.path(), &request(file), live_iso(), |_| {}).unwrap();
         assert_eq!(imported.manifest.payload.unwrap().as_str(), "live.iso");
     }
+}
+
+#[test]
+fn an_iso_with_udf_beside_is_taken_like_another() {
+    let folder = TempDir::new().unwrap();
+    let iso = fs::read(Maker::UdfBridge.make(folder.path(), &live_files(), 0)).unwrap();
+    assert!(iso.windows(5).any(|bytes| bytes == b"NSR02"), "it has no UDF");
+    let images = TempDir::new().unwrap();
+    bring(images.path(), &iso).unwrap();
+    assert_eq!(fs::read(images.path().join("rescue/linux")).unwrap(), KERNEL);
+    assert_eq!(fs::read(images.path().join("rescue/initrd")).unwrap(), INITRD);
+}
+
+#[test]
+fn extents_of_one_name_that_lie_one_behind_the_other_are_one_file() {
+    let (first, second) = (vec![1; 4 * 2048], vec![2; 5000]);
+    let files = [("LiveOS/squashfs.img", &*first), ("LiveOS/squashfs.imh", &*second)];
+    let mut iso = iso_of(&files);
+    for record in records_of(&iso, "SQUASHFS.IMG;1") {
+        iso[record + 25] |= 0x80;
+    }
+    for record in records_of(&iso, "SQUASHFS.IMH;1") {
+        iso[record + 33..record + 33 + 14].copy_from_slice(b"SQUASHFS.IMG;1");
+    }
+    let mut opened = Iso::open(Cursor::new(&iso)).unwrap();
+    let system = opened.find(&["LiveOS", "squashfs.img"]).unwrap().unwrap();
+    let mut bytes = Vec::new();
+    opened.open_file(&system).unwrap().read_to_end(&mut bytes).unwrap();
+    assert_eq!(bytes, [first, second].concat());
+}
+
+/// More than one extent holds.
+const LARGE_BYTES: u64 = 4300 << 20;
+
+fn large(maker: Maker) -> (TempDir, File) {
+    use std::os::unix::fs::MetadataExt as _;
+    let folder = TempDir::new().unwrap();
+    let iso = File::open(maker.make(folder.path(), &live_files(), LARGE_BYTES)).unwrap();
+    let about = iso.metadata().unwrap();
+    assert!(about.len() > LARGE_BYTES && about.blocks() * 512 < 64 << 20, "it takes {} blocks", about.blocks());
+    (folder, iso)
+}
+
+fn boots_what_it_holds(iso: &mut Iso<impl Read + Seek>) {
+    let (kernel, initrd) = boot_files(iso).unwrap();
+    for (file, expected) in [(kernel, KERNEL), (initrd, INITRD)] {
+        let mut bytes = Vec::new();
+        iso.open_file(&file).unwrap().read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, expected);
+    }
+}
+
+#[test]
+#[ignore = "20 seconds: cargo xtask test --long"]
+fn large_a_system_of_more_than_4_gib_is_read_as_xorriso_writes_it() {
+    let (_folder, file) = large(Maker::Xorriso);
+    let mut iso = Iso::open(&file).unwrap();
+    let system = iso.find(&["LiveOS", "squashfs.img"]).unwrap().unwrap();
+    assert_eq!(system.size_bytes(), LARGE_BYTES);
+    boots_what_it_holds(&mut iso);
+}
+
+#[test]
+#[ignore = "20 seconds: cargo xtask test --long"]
+fn large_a_system_of_more_than_4_gib_that_only_udf_knows_whole_boots_too() {
+    let (_folder, file) = large(Maker::UdfBridge);
+    boots_what_it_holds(&mut Iso::open(&file).unwrap());
 }
 
 #[test]

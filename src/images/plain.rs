@@ -117,6 +117,7 @@ mod tests {
             append: "quiet".parse().unwrap(),
             inventory: true,
             replace: false,
+            keep_free_bytes: 0,
         };
         import(images, &request, source, |_| {})
     }
@@ -143,6 +144,30 @@ mod tests {
         let image = Catalogue::new(images.path()).image(&"tool".parse().unwrap()).unwrap();
         assert_eq!(image.payload.unwrap().name.as_str(), "initrd.img");
         assert_eq!((image.manifest.writes, &image.manifest.device), (Writes::Wipe, &Some(DevicePolicy::First)));
+    }
+
+    #[test]
+    fn a_replaced_image_that_was_made_by_hand_keeps_what_is_not_kernel_or_initrd() {
+        let images = TempDir::new().unwrap();
+        let folder = images.path().join("tool");
+        fs::create_dir(&folder).unwrap();
+        let manifest = "kind = \"linux\"\nkernel = \"vmlinuz-old\"\nwrites = \"nothing\"\n";
+        for (name, text) in [("image.toml", manifest), ("vmlinuz-old", "k"), ("tools.tar.gz", "tools")] {
+            fs::write(folder.join(name), text).unwrap();
+        }
+        let request = ImportRequest {
+            name: "tool".parse().unwrap(),
+            contents: Contents::Plain(plain(Writes::Nothing)),
+            device: None,
+            append: KernelArgs::default(),
+            inventory: false,
+            replace: true,
+            keep_free_bytes: 0,
+        };
+        let imported = import(images.path(), &request, &b"kernelinit"[..], |_| {}).unwrap();
+        assert_eq!(imported.kept, ["tools.tar.gz".parse().unwrap()]);
+        assert_eq!(fs::read(folder.join("tools.tar.gz")).unwrap(), b"tools");
+        assert!(!folder.join("vmlinuz-old").exists());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::import::{ImportError, lock};
+use super::manifest::{Kind, Manifest};
 use super::names::FileName;
 use crate::domain::StateName;
 
@@ -47,33 +48,39 @@ pub fn remove(images: &Path, name: &StateName) -> Result<(), ImportError> {
     Ok(away.close()?)
 }
 
-/// The same as [`clean`], for who holds the lock.
+/// The same as [`clean`], for who holds the lock. What another account left, and this one may not touch, keeps nobody from
+/// anything but its space.
 pub(super) fn sweep(images: &Path) -> io::Result<()> {
     for entry in fs::read_dir(images)? {
         let entry = entry?;
         let file_name = entry.file_name();
         let Some(folder) = file_name.to_str() else { continue };
-        if folder.starts_with(PREFIX) {
-            remove_tree(&entry.path())?;
+        let swept = if folder.starts_with(PREFIX) {
+            remove_tree(&entry.path())
         } else if let Some(name) = folder.strip_prefix(OLD_PREFIX) {
             let published = images.join(name);
             if fs::symlink_metadata(&published).is_ok() {
-                remove_tree(&entry.path())?;
+                remove_tree(&entry.path())
             } else {
-                fs::rename(entry.path(), published)?;
+                fs::rename(entry.path(), published)
             }
+        } else {
+            Ok(())
+        };
+        if let Err(error) = swept {
+            tracing::warn!(folder = %entry.path().display(), %error, "what an import left behind could not be tidied up");
         }
     }
     Ok(())
 }
 
-/// Publishes a staged folder under an image's name; the caller holds the lock. Templates that somebody wrote for the
-/// image that is replaced are kept, unless the new one has its own. Returns their names.
+/// Publishes a staged folder under an image's name; the caller holds the lock. What somebody put beside the files of the
+/// image that is replaced, templates above all, is kept, unless the new one has its own. Returns the names.
 pub(super) fn publish(images: &Path, name: &StateName, staging: TempDir) -> Result<Vec<FileName>, ImportError> {
     let published = images.join(name.as_str());
     let mut kept = Vec::new();
     if published.is_dir() {
-        kept = keep_templates(&published, staging.path())?;
+        kept = keep_own(&published, staging.path())?;
         sync(staging.path())?;
     }
     if fs::symlink_metadata(&published).is_ok() {
@@ -94,9 +101,10 @@ pub(super) fn publish(images: &Path, name: &StateName, staging: TempDir) -> Resu
 fn replace(images: &Path, name: &StateName, published: &Path, staging: TempDir) -> io::Result<()> {
     match renameat_with(CWD, staging.path(), CWD, published, RenameFlags::EXCHANGE) {
         Ok(()) => {
+            let old = staging.keep();
             // The exchange must be on disk before the old files go.
             sync(images)?;
-            remove_replaced(&staging.keep());
+            remove_replaced(&old);
             Ok(())
         }
         // NFS and some overlays cannot exchange. A crash between the two renames is repaired by the next sweep.
@@ -117,15 +125,29 @@ fn replace(images: &Path, name: &StateName, published: &Path, staging: TempDir) 
     }
 }
 
-fn keep_templates(from: &Path, to: &Path) -> io::Result<Vec<FileName>> {
+/// The manifest of a published image, if it has a sound one.
+pub(super) fn manifest_of(published: &Path) -> Option<Manifest> {
+    Manifest::parse(&fs::read_to_string(published.join(FileName::MANIFEST)).ok()?).ok()
+}
+
+fn keep_own(from: &Path, to: &Path) -> io::Result<Vec<FileName>> {
+    // Of KIWI's files those beside kernel and payload mean something too, so which they were must have been recorded.
+    let manifest = manifest_of(from).filter(|old| old.kind != Kind::Kiwi || !old.files.is_empty());
+    let is_own = |name: &FileName| {
+        let came_with_image = |old: &Manifest| !name.is_servable() || old.needed_files().contains(name);
+        name.is_template() || manifest.as_ref().is_some_and(|old| !came_with_image(old))
+    };
     let mut kept = Vec::new();
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let name = entry.file_name().to_str().and_then(|name| name.parse::<FileName>().ok());
-        let Some(name) = name.filter(FileName::is_template) else { continue };
+        let Some(name) = name.filter(is_own) else { continue };
         let target = to.join(name.as_str());
         if entry.file_type()?.is_file() && !target.exists() {
-            fs::copy(entry.path(), &target)?;
+            // The same file while it can be: it may be large, and the old folder goes.
+            if fs::hard_link(entry.path(), &target).is_err() {
+                fs::copy(entry.path(), &target)?;
+            }
             File::open(&target)?.sync_all()?;
             kept.push(name);
         }

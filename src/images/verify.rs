@@ -238,6 +238,7 @@ mod tests {
             append: KernelArgs::default(),
             inventory: false,
             replace: false,
+            keep_free_bytes: 0,
         };
         import(images.path(), &request, kiwi_archive(RAW).as_slice(), |_| {}).unwrap();
         let catalogue = Catalogue::new(images.path());

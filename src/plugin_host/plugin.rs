@@ -147,7 +147,7 @@ impl WasmPlugin {
         let (plugin, grants) = (Arc::clone(&self.name), Arc::clone(&self.grants));
         let reach = Reach {
             core: Arc::clone(&self.capabilities),
-            allowance: Allowance::new(plugin, grants, hook, call.run, call.id.clone()),
+            allowance: Allowance::new(plugin, grants, hook, call.run, call.run_id().to_owned()),
             egress: Arc::clone(&self.egress),
             keys: Arc::clone(&self.keys),
         };

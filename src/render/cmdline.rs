@@ -22,13 +22,13 @@ const BOOTIF: &str = "BOOTIF=01-${mac:hexhyp}";
 const NOCLOUD: &str = "ds=nocloud-net;s=";
 
 /// What only the server may say: an image's own value for these is left out. KIWI writes some of them into `.append`.
-const SERVER_KEYS: [&str; 9] = [
+/// `rd.kiwi.oem.maxdisk` is not among them: it can only spare disks, and who gave it would lose one without it.
+const SERVER_KEYS: [&str; 8] = [
     "rd.kiwi.install.pxe",
     "rd.kiwi.install.image",
     "rd.kiwi.install.pass.bootparam",
     "rd.kiwi.oem.installdevice",
     "rd.kiwi.oem.smallest_disk",
-    "rd.kiwi.oem.maxdisk",
     "razorurl",
     "initrd",
     "BOOTIF",
@@ -324,6 +324,15 @@ mod tests {
                       console=ttyS0,115200 rd.kiwi.oem.installdevice=/dev/sdz net.ifnames=0";
         let all = [device, DevicePolicy::Smallest, DevicePolicy::First].map(|disk| kiwi(&disk, append).to_string());
         insta::assert_snapshot!(all.join("\n"));
+    }
+
+    #[test]
+    fn an_image_that_spares_large_disks_spares_them() {
+        for disk in [DevicePolicy::First, DevicePolicy::Smallest] {
+            let line = kiwi(&disk, "quiet rd.kiwi.oem.maxdisk=500G").to_string();
+            assert!(line.split(' ').any(|word| word == "rd.kiwi.oem.maxdisk=500G"), "{line}");
+        }
+        assert!(KernelArg::from_plugin("rd.kiwi.oem.maxdisk=9T").is_err());
     }
 
     #[test]

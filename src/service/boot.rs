@@ -11,9 +11,9 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::domain::{
-    Activity, Actor, Ask, EventKind, Evidence, Facts, Finding, HoldReason, Host, HostId, Identity, Metadata, NextBoot,
-    Offer, Parameter, PluginName, Recognition, Registration, StateName, States, advance, learn, next_boot, note,
-    note_hold, recognise, register, take_back,
+    Activity, Actor, Ask, Change, EventKind, Evidence, Facts, Finding, HoldReason, Host, HostId, Identity, Metadata,
+    NextBoot, Offer, OrderName, Parameter, PluginName, Recognition, Registration, StateName, States, advance, learn,
+    next_boot, note, note_hold, recognise, register, take_back,
 };
 use crate::hooks::{
     BootAnswer, BootOutcome, BootPlan, Call, DISCOVER, DiscoveryAnswer, GivenPatch, Hold, KnownHost, Run, Trace,
@@ -255,14 +255,18 @@ impl Service {
             DiscoveryAnswer::Refuse { text, .. } => return Ok(Told::hold(None, text)),
             DiscoveryAnswer::Admit(known) => admitted(unborn, &known),
         };
+        // Spent with the registration: whoever puts the machine back to `new` finds it waiting.
+        let mut order: Option<OrderName> = outcome.order.and_then(|name| name.parse().ok());
         let is_order = |state: &StateName| !state.is_built_in() && state.as_str() != DISCOVER;
         if registration.states.iter().any(is_order)
             && let Some(plugin) = self.stopped_greeter().await?
         {
             tracing::warn!(%plugin, states = %registration.states, "a new machine waits: the plugin may not order until `kiwispray plugin approve`");
             registration.states = States::new_host();
+            order = None;
         }
-        let registered = self.store.register(found, |id| register(id, registration, Actor::Machine, now)).await?;
+        let build = |id| Change { order, ..register(id, registration, Actor::Machine, now) };
+        let registered = self.store.register(found, build).await?;
         tracing::info!(host = %registered.id, from = %asking.from, state = %registered.states, "registered");
         if !twins.is_empty() {
             let doubt = Doubt::SharedSerial { id: registered.id, with: twins.to_vec() };

@@ -121,7 +121,7 @@ impl Service {
             return Ok(Value::Object(Map::new()));
         }
         let now_ms = u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
-        let id = format!("render-{}-{}-{document}", host.id, host.event_count);
+        let id = format!("render-{}-{}-{}-{document}", self.store.generation(), host.id, host.event_count);
         let mut vars = Map::new();
         vars.insert("base".to_owned(), Value::from(base.to_string()));
         let request = RenderRequest { host: known_host(host), document: document.to_owned(), vars };

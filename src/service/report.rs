@@ -209,7 +209,7 @@ impl Service {
     fn takes_inventory(&self, host: &Host) -> bool {
         let state = host.states.current();
         let image = host.current_boot().and_then(|boot| boot.image.as_ref()).unwrap_or(state);
-        state.as_str() == "discover" || self.catalogue.image(image).is_ok_and(|image| image.manifest.inventory)
+        state.as_str() == "discover" || self.image(image).is_ok_and(|image| image.manifest.inventory)
     }
 
     async fn sort_macs(&self, host: &Host, macs: &[MacAddr], metadata: Metadata) -> Result<Inventory, StoreError> {

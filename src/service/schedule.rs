@@ -196,11 +196,14 @@ struct JobCall<'a> {
     admission: Option<Admission>,
 }
 
-/// What a plugin asked to be tried again keeps: the call's id, and how often it was tried.
+/// What a job that is not done takes to its next call.
 #[derive(Clone, Debug, Default)]
 struct Again {
+    /// Of a call that is to be tried again: its id, and how often it was tried.
     id: Option<String>,
     tries: u32,
+    /// The first call of the run, and when it began: a run is not made longer than a period by doing little at a time.
+    began: Option<(String, Timestamp)>,
 }
 
 impl Service {
@@ -312,6 +315,7 @@ impl Service {
         };
         desk.waits_for(None);
         let mut tried = again.remove(&job.name).unwrap_or_default();
+        tried.began = tried.began.filter(|(_, at)| now < later(*at, period(job)));
         // Named here, as a retry must have the same name, whatever the clock says by then.
         let id = tried.id.get_or_insert_with(|| call_id(plugin, &job.name, now)).clone();
         let call = JobCall { hooks: &hooks, binding, job, run: Run::Real, again: &tried, admission: Some(admission) };
@@ -325,7 +329,12 @@ impl Service {
                 return Ok(LOOKS_AGAIN);
             }
             Some(JobRan { result: Err(HookError::Retry { .. }), .. }) => {
-                again.insert(job.name.clone(), Again { id: Some(id), tries: tried.tries.saturating_add(1) });
+                let tries = tried.tries.saturating_add(1);
+                again.insert(job.name.clone(), Again { id: Some(id), tries, began: tried.began });
+            }
+            Some(JobRan { result: Ok(NextRun::AfterMs(_)), .. }) => {
+                let began = tried.began.or(Some((id, now)));
+                again.insert(job.name.clone(), Again { began, ..Again::default() });
             }
             Some(_) => {}
         }
@@ -361,7 +370,9 @@ impl Service {
         let budget = hooks.budgets().schedule;
         let id = again.id.clone().unwrap_or_else(|| call_id(plugin, &job.name, started_at));
         let now_ms = u64::try_from(started_at.as_millisecond()).unwrap_or_default();
-        let asked = Call { attempt: again.tries.saturating_add(1), budget, ..Call::new(id, now_ms, *run) };
+        let goes_on_from = again.began.as_ref().map(|(first, _)| first.clone());
+        let attempt = again.tries.saturating_add(1);
+        let asked = Call { attempt, budget, goes_on_from, ..Call::new(id, now_ms, *run) };
         let began = Instant::now();
         let reply = tokio::time::timeout(budget + GRACE, binding.plugin.run(&asked, &job.name)).await;
         let (result, notes) = match reply {

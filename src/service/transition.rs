@@ -1,7 +1,7 @@
 //! Plugins are asked before a queue changes.
 //!
-//! Invariant: a plugin can keep a queue as it is, leave steps out and put in steps that write no disk; it cannot order. What
-//! a machine has finished is committed as done whatever plugins say.
+//! Invariant: a plugin can keep a queue as it is, leave steps out and put in steps that write no disk; it cannot order, nor have
+//! orders carried out in another order. What a machine has finished is committed as done whatever plugins say.
 
 use std::sync::Arc;
 
@@ -55,8 +55,10 @@ impl Service {
             return Ok(MayBecome::Asked);
         }
         let now_ms = u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
-        // The same until the host has changed, so also when it is asked again.
-        let call = Call::new(format!("transition-{}-{}-{cause}", host.id, host.event_count), now_ms, run);
+        // The same until the host has changed, so also when it is asked again; but not for another question, and of a restored
+        // store, which counts the same events anew, for none of before.
+        let (generation, id, count) = (self.store.generation(), host.id, host.event_count);
+        let call = Call::new(format!("transition-{generation}-{id}-{count}-{cause}-{to}"), now_ms, run);
         let request = TransitionRequest {
             host: known_host(host),
             to: to.iter().map(ToString::to_string).collect(),
@@ -152,23 +154,20 @@ impl Service {
         if wanted.iter().any(StateName::is_new) && !asked.iter().any(StateName::is_new) {
             return Err("wants to make it a new host, which it is not".to_owned());
         }
-        let mut left: Vec<StateName> = asked.iter().cloned().collect();
-        let mut added = Vec::new();
-        for state in wanted.iter() {
-            match left.iter().position(|asked| asked == state) {
-                Some(at) => drop(left.swap_remove(at)),
-                None => added.push(state.clone()),
-            }
-        }
         let (catalogue, renderer) = (Arc::clone(&self.catalogue), Arc::clone(&self.renderer));
+        let (before, after) = (asked.clone(), wanted.clone());
         // On a thread of its own: the folders may be on a disk that hangs.
-        let ordering =
-            tokio::task::spawn_blocking(move || added.into_iter().find(|state| is_order(&catalogue, &renderer, state)));
+        let ordering = tokio::task::spawn_blocking(move || {
+            let mut left = before.iter();
+            // In the order that was asked for: what is wiped after it was installed was installed for nothing.
+            let orders = |state: &&StateName| is_order(&catalogue, &renderer, state);
+            after.iter().filter(orders).find(|state| !left.any(|asked| asked == *state)).cloned()
+        });
         match ordering.await {
             Ok(None) => Ok(Some(wanted)),
-            Ok(Some(state)) => {
-                Err(format!("wants to put in {state}, which writes a disk or is no image: it cannot order"))
-            }
+            Ok(Some(state)) => Err(format!(
+                "wants {state}, which writes a disk or is no image, where nobody ordered it: it cannot order"
+            )),
             Err(error) => Err(format!("redirects, which could not be checked: {error}")),
         }
     }

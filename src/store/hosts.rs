@@ -182,8 +182,11 @@ impl Store {
         let (next_id, next_operation) = (AtomicU64::new(next_id), AtomicU64::new(operation));
         let is_quarantined = AtomicBool::new(is_restored(&kv).await?);
         let store = Self { kv, generation, retention, next_id, is_quarantined, next_operation };
-        store.clear_leases().await?;
-        Ok(store)
+        match store.clear_leases().await {
+            // They run out by themselves, and a full disk must not keep machines from their answers.
+            Ok(()) | Err(StoreError::Kv(KvError::Full { .. })) => Ok(store),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// `Ok` while a write has a chance; the error says why not. Cheap enough to ask before every answer.
@@ -248,7 +251,7 @@ async fn upgrade(kv: &Backend, read_at: Revision) -> Result<(), OpenError> {
 }
 
 /// The highest number that was ever given to a host.
-async fn highest_id(kv: &Backend) -> Result<u64, StoreError> {
+pub(super) async fn highest_id(kv: &Backend) -> Result<u64, StoreError> {
     let forgotten = match kv.get(&[keys::LAST_FORGOTTEN]).await?.1.as_slice() {
         [Some(entry)] => number(entry)?,
         _ => 0,

@@ -5,7 +5,8 @@
 //! one, whole, or none where there was none. (Where the file system cannot exchange two folders, a kill between two renames
 //! leaves both under other names, and no store in place.) The old store is kept. The new one has another name and is
 //! quarantined: nothing writes a disk until somebody releases hosts, and no plugin orders until somebody approves it. Plugins
-//! are told of every host's quarantine, and of nothing before it: which events a plugin knew is no longer known.
+//! are told of every host's quarantine, and of nothing before it: which events a plugin knew is no longer known. No number of
+//! a host is given away twice, as long as fewer than some hundred were given away after the backup.
 use std::{
     fs::{self, File},
     io,
@@ -20,7 +21,7 @@ use rustix::fs::{CWD, Gid, RenameFlags, Uid, chown, renameat_with};
 use super::{
     OpenError, Orders, OutboxCursor, Store, StoreError, StoreOptions,
     backup::{BackupError, LoadError, Reader, load},
-    hosts::unreadable,
+    hosts::{highest_id, unreadable},
     keys,
     kv::{Backend, Commit, Kv, Outcome, Revision},
     record::{self, RestoredRecord},
@@ -36,6 +37,10 @@ const UNFINISHED: &str = "unfinished-restore";
 const HOSTS_AT_ONCE: usize = 64;
 /// Hosts per read.
 const HOSTS_PER_READ: u32 = 500;
+/// Numbers of hosts that are not given away after a restore, at least.
+const FEWEST_LEFT_OUT: u64 = 500;
+/// The last of them is a multiple of this.
+const ROUND: u64 = 1_000;
 
 /// What becomes of a store that is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +168,13 @@ async fn fill(
     Ok((store.taken_at, hosts, holding))
 }
 
+/// The number after which new hosts are numbered, when a backup knows numbers up to this one: those given away after it was
+/// taken are other machines in people's lists. They go on at a round number, so that it is seen why.
+fn last_given(highest: u64) -> u64 {
+    let round = highest.checked_add(FEWEST_LEFT_OUT).and_then(|number| number.checked_next_multiple_of(ROUND));
+    round.unwrap_or(highest)
+}
+
 /// A filled store.
 pub(super) struct Filled {
     pub(super) store: Store,
@@ -186,6 +198,7 @@ pub(super) async fn fill_over(
     let restored = record::encode_restored(&restored).map_err(unreadable(&keys::RESTORED))?;
     commit.put(keys::RESTORED, restored.clone());
     commit.put(keys::UNAPPROVED, restored);
+    commit.put(keys::LAST_FORGOTTEN, record::encode_number(last_given(highest_id(&kv).await?)));
     let Outcome::Committed(loaded) = kv.commit(commit).await.map_err(StoreError::from)? else {
         return Err(StoreError::Conflict.into());
     };

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
+use crate::config::PluginName;
 use crate::hooks::{Grant, Grants, Hook};
 use crate::plugin_host::Interface;
 use crate::plugin_host::egress::Rule;
@@ -103,11 +104,6 @@ impl WantedGrant {
     }
 }
 
-/// A name that can be a file's: lower case letters, digits and hyphens, at most 40, and a letter first.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct PluginName(String);
-
 /// A language that plugins are written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -170,47 +166,6 @@ impl Manifest {
     }
 }
 
-impl PluginName {
-    /// The name.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for PluginName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if text.len() <= 40
-            && text.starts_with(|c: char| c.is_ascii_lowercase())
-            && text.chars().all(fits)
-            && !text.ends_with('-')
-        {
-            return Ok(Self(text.to_owned()));
-        }
-        Err(format!(
-            "`{}` is no name for a plugin: lower case letters, digits and hyphens, a letter first, at most 40",
-            text.escape_default()
-        ))
-    }
-}
-
-impl TryFrom<String> for PluginName {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for PluginName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl FromStr for Lang {
     type Err = String;
 
@@ -235,16 +190,6 @@ impl fmt::Display for Lang {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_can_be_a_files() {
-        for good in ["racks", "image-select", "a1"] {
-            assert_eq!(good.parse::<PluginName>().unwrap().to_string(), good);
-        }
-        for bad in ["", "Racks", "1a", "../x", "a_b", "a-", "a/b", &"a".repeat(41)] {
-            assert!(bad.parse::<PluginName>().is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn a_manifest_says_what_is_wrong_with_it_and_where() {

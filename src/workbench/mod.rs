@@ -25,7 +25,7 @@ pub use case::{Asked, Case, CaseError, cases};
 pub use check::{CheckError, Checked, check, check_file};
 pub use component::{Inspected, NotAComponent, inspect};
 pub use lang::LangError;
-pub use manifest::{Lang, Manifest, ManifestError, PluginName, WantedGrant};
+pub use manifest::{Lang, Manifest, ManifestError, WantedGrant};
 pub use replay::{Replay, ReplayError, replay};
 pub use run::{Bench, BenchError, Report};
 pub use scaffold::{ScaffoldError, scaffold};

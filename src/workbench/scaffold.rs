@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::manifest::{Lang, PluginName};
+use super::manifest::Lang;
+use crate::config::PluginName;
 
 /// A file of a new folder.
 pub(super) struct Skeleton {
@@ -98,6 +99,9 @@ fn skeleton(lang: Lang) -> &'static [&'static [Skeleton]] {
 /// Why there is no new folder.
 #[derive(Debug, thiserror::Error)]
 pub enum ScaffoldError {
+    /// Packages of its language cannot be called so, or the server has a plugin of this name.
+    #[error("no new plugin can be called {0}: a letter first, no hyphen last, and not `default`")]
+    Name(PluginName),
     /// Something stands there.
     #[error("{} is there already: choose another name, or another folder", .0.display())]
     Exists(PathBuf),
@@ -114,12 +118,16 @@ pub enum ScaffoldError {
 /// Makes the folder of a new plugin.
 ///
 /// # Errors
-/// It is there already, or cannot be written.
+/// It is there already, or cannot be written, or no plugin can be called so.
 pub fn scaffold(folder: &Path, name: &PluginName, lang: Lang) -> Result<(), ScaffoldError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error| ScaffoldError::File { path, error }
     };
+    let fits = name.as_str().starts_with(|first: char| first.is_ascii_lowercase()) && !name.as_str().ends_with('-');
+    if !fits || name.is_default() {
+        return Err(ScaffoldError::Name(name.clone()));
+    }
     if folder.symlink_metadata().is_ok() {
         return Err(ScaffoldError::Exists(folder.to_owned()));
     }
@@ -238,5 +246,10 @@ mod tests {
             assert!(!fs::read_to_string(folder.join(file)).unwrap().contains("@name@"), "{file}");
         }
         assert!(matches!(scaffold(&folder, &name, Lang::Rust), Err(ScaffoldError::Exists(_))));
+        for bad in ["1a", "-a", "a-", "default"] {
+            let refused = scaffold(&folder.with_file_name(bad), &bad.parse().unwrap(), Lang::Rust);
+            assert!(matches!(refused, Err(ScaffoldError::Name(_))), "{bad}");
+        }
+        assert!("reload".parse::<PluginName>().is_err(), "it could not be installed");
     }
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::case::{self, Core, Exchange, ExchangeAnswer};
 use crate::hooks::{
     Allowance, Capabilities, CapabilityError, Denied, Expect, HostPage, HostsError, KnownHost, KvEntry, KvError,
-    KvUsed, Page, Patch, Run, check_kv_key, check_kv_list, check_kv_value, parse_path,
+    KvUsed, Page, Patch, Run, check_kv_key, check_kv_list, check_kv_value, parse_path, searched_path,
 };
 use crate::plugin_host::egress::{Script, ScriptedFailure, ScriptedRequest, ScriptedResponse};
 
@@ -105,6 +105,9 @@ impl World {
         let host = known.ok_or(HostsError::NotFound)?;
         if host.revision != revision {
             return Err(HostsError::Conflict(host.revision));
+        }
+        if patch.order.is_some() && patch.states.is_none() {
+            return Err(HostsError::Invalid("an order's name without states names nothing".to_owned()));
         }
         let mut changed = host.clone();
         patch.apply_to(&mut changed).map_err(|error| HostsError::Invalid(error.to_string()))?;
@@ -224,7 +227,9 @@ impl Key {
             "mac" => Self::Mac,
             "hostname" => Self::Hostname,
             path => Self::Metadata(
-                parse_path(path).ok_or_else(|| HostsError::Invalid(format!("{path:?} is nothing to find hosts by")))?,
+                searched_path(path)
+                    .and_then(parse_path)
+                    .ok_or_else(|| HostsError::Invalid(format!("{path:?} is nothing to find hosts by")))?,
             ),
         })
     }
@@ -282,7 +287,9 @@ impl Capabilities for World {
         value: &'a str,
         page: Page,
     ) -> BoxFuture<'a, Result<HostPage, HostsError>> {
-        ready(Key::parse(key).and_then(|key| self.page(by, page, |host| key.finds(host, value))))
+        let is_nothing = value.is_empty().then(|| HostsError::Invalid("hosts cannot be found by nothing".to_owned()));
+        let key = is_nothing.map_or_else(|| Key::parse(key), Err);
+        ready(key.and_then(|key| self.page(by, page, |host| key.finds(host, value))))
     }
 
     fn hosts<'a>(&'a self, by: &'a Allowance, page: Page) -> BoxFuture<'a, Result<HostPage, HostsError>> {
@@ -407,6 +414,8 @@ mod tests {
         assert!(world.apply(&by, 2, 1, states("web", None)).await.unwrap_err().to_string().contains("name"));
         assert_eq!(world.apply(&by, 2, 1, states("web", Some("A"))).await.unwrap().state(), "web");
         assert!(world.apply(&by, 1, 1, states("web", None)).await.unwrap_err().to_string().contains("plugin approve"));
+        let of_nothing = Patch { order: Some("B".into()), ..Patch::default() };
+        assert!(matches!(world.apply(&by, 1, 1, of_nothing).await, Err(HostsError::Invalid(_))));
         let later = allowed(Hook::Schedule, Run::Real, &all);
         assert!(world.apply(&later, 2, 2, states("db", Some("A"))).await.unwrap_err().to_string().contains("before"));
     }
@@ -429,7 +438,12 @@ mod tests {
         let all = Page { after: None, limit: 50 };
         let found = world.find_hosts(&by, "site.rack", "7", all).await.unwrap();
         assert_eq!(found.hosts.iter().map(|host| host.id).collect::<Vec<_>>(), [2]);
-        assert!(matches!(world.find_hosts(&by, "a..b", "7", all).await, Err(HostsError::Invalid(_))));
+        let same = world.find_hosts(&by, "metadata.site.rack", "7", all).await.unwrap();
+        assert_eq!(same.hosts.len(), 1, "as the server reads it");
+        for (key, value) in [("a..b", "7"), ("site", "7"), ("serial", "")] {
+            let found = world.find_hosts(&by, key, value, all).await;
+            assert!(matches!(found, Err(HostsError::Invalid(_))), "{key}={value}: {found:?}");
+        }
         let first = world.hosts(&by, Page { after: None, limit: 1 }).await.unwrap();
         assert_eq!((first.hosts.len(), first.next), (1, Some(1)));
     }

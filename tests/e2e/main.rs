@@ -14,14 +14,17 @@
 )]
 mod book;
 mod boot;
+mod built;
 mod cache;
 mod console;
 mod firmware;
 mod kiwi;
+mod live;
 mod machine;
 mod manual;
 mod net;
 mod payload;
+mod requests;
 mod server;
 #[path = "../support/shell.rs"]
 #[allow(clippy::unwrap_used, reason = "the integration tests'")]
@@ -54,6 +57,8 @@ enum Scenario {
     Manual,
     /// A real KIWI image, built if it is not in the cache, deployed on a blank disk.
     Kiwi,
+    /// Real live ISOs of KIWI, built if they are not in the cache, booted from the network.
+    Live,
     /// A machine is discovered, wiped and configured by the images that ship.
     Walks,
 }
@@ -76,6 +81,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Scenario::Boot | Scenario::Manual | Scenario::Walks => drop(payload::kernel_tree()?),
         Scenario::Firmware => {}
         Scenario::Kiwi => drop(kiwi::archive()?),
+        Scenario::Live => drop(live::isos()?),
     }
     if let net::Place::Outside(code) = net::enter().context("cannot make the namespaces of the test")? {
         return Ok(code);
@@ -91,6 +97,7 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Scenario::Firmware => firmware::run(dir.path(), args.watch)?,
         Scenario::Manual => manual::run(dir.path(), args.watch)?,
         Scenario::Kiwi => kiwi::run(dir.path(), &kiwi::archive()?, args.watch)?,
+        Scenario::Live => live::run(dir.path(), &live::isos()?, args.watch)?,
         Scenario::Walks => walks::run(dir.path(), args.watch)?,
     };
     println!("\n{passed} passed, 0 failed, {} s", begin.elapsed().as_secs());

@@ -91,6 +91,11 @@ impl Server {
         self.start()
     }
 
+    /// Whether a server that was told to end is still there, for a transfer that runs.
+    pub(crate) fn streams_on(&mut self) -> Result<bool> {
+        Ok(matches!(self.leaving.as_mut().map(Child::try_wait).transpose()?, Some(None)))
+    }
+
     /// `kill -9`: no goodbye, nothing flushed.
     pub(crate) fn kill(&mut self) -> Result<()> {
         let mut process = self.process.take().context("the server does not run")?;

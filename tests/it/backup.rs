@@ -1,12 +1,13 @@
 //! A store is saved while it serves, restored, looked at and released; and what is wrong with a backup harms nothing.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
 use super::support::server::{command, serve_command};
-use super::support::{Machine, Run, Site};
+use super::support::{Machine, Run, Server, Site};
 
 fn kiwispray(site: &Site, arguments: &[&str]) -> Run {
     let mut command = command(site);
@@ -27,6 +28,12 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     }
     found.sort();
     found
+}
+
+/// The names of the events of host 1.
+fn event_names(server: &Server) -> BTreeSet<String> {
+    let events = server.json(&["host", "events", "1"]);
+    events.as_array().unwrap().iter().map(|event| event["id"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -53,6 +60,7 @@ fn a_restored_backup_writes_no_disk_until_it_is_released() {
     late.installed(&server, "image1");
     let in_use = server.cli(&["restore", "kiwi.backup", "--data-dir", "data", "--replace-store"]);
     in_use.refused(1, "is in use by process ");
+    let names = event_names(&server);
     server.terminate();
 
     server.cli(&["restore", "kiwi.backup", "--data-dir", "data"]).refused(1, "add --replace-store");
@@ -62,12 +70,15 @@ fn a_restored_backup_writes_no_disk_until_it_is_released() {
     server.restart();
 
     done.boots_its_disk(&server);
+    let new_names = event_names(&server);
+    assert!(new_names.len() > 3 && names.is_disjoint(&new_names), "no event has the name of one before: {names:?}");
     ordered.holds(&server, &format!("kiwispray release {id}"));
     server.http().get(&old.call("finish")).expect(409);
     assert_eq!(server.states(id), "image1", "a call of the boot before the backup does nothing");
     server.cli(&["deploy", "image1", "1", "--reinstall", "--yes"]).refused(4, "kiwispray release 1");
     // Nobody knows the machine that came after the backup; it is not installed by a fresh order either.
     let late_id = late.boot(&server).host.unwrap();
+    assert!(late_id > 1_000, "3 was its number, and may be in somebody's list: {late_id}");
     server.cli(&["deploy", "image1", &late_id.to_string(), "--yes"]).refused(4, "quarantined");
 
     server.cli(&["release", &id.to_string()]).refused(2, "erases /dev/sda");
@@ -148,6 +159,44 @@ fn a_restore_that_is_killed_leaves_the_old_store_or_the_new_one() {
     assert_eq!(unfinished, 0, "what was left is cleaned up by the next");
 }
 
+#[test]
+fn a_first_restore_that_was_killed_is_no_store_to_a_server_and_is_done_again() {
+    let mut server = Site::new().serve();
+    Machine::new(1).boot(&server);
+    server.cli(&["backup", "kiwi.backup"]).done();
+    server.terminate();
+    let site = Site::new();
+    fs::copy(server.site.path("kiwi.backup"), site.path("kiwi.backup")).unwrap();
+    let restore = || {
+        let mut restore = command(&site);
+        restore.args(["restore", "kiwi.backup", "--data-dir", "data"]).stdout(std::process::Stdio::null());
+        restore
+    };
+    // Killed once there is something, and nothing whole.
+    let killed_in_time = (0..20).any(|_| {
+        let _ = fs::remove_dir_all(site.path("data"));
+        let mut killed = restore().spawn().unwrap();
+        let begun = Instant::now();
+        while !fs::read_dir(site.path("data")).is_ok_and(|mut files| files.next().is_some()) {
+            assert!(begun.elapsed().as_secs() < 60, "it does not begin");
+        }
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        !site.path("data/store").exists()
+    });
+    assert!(killed_in_time);
+    let refused = Run::of(serve_command_without_init(&site));
+    assert_ne!(refused.code, 0);
+    assert!(refused.err.contains("the data directory holds no store"), "{}", refused.err);
+    Run::of(restore()).done();
+    let mut names: Vec<_> = fs::read_dir(site.path("data")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    names.retain(|name| name.to_string_lossy().starts_with("store"));
+    assert_eq!(names, ["store"], "what was left is cleaned up");
+    let server = site.serve();
+    assert!(server.host(1)["quarantined"].as_bool().unwrap());
+    Machine::new(1).boot(&server);
+}
+
 /// On a small file system of its own, which goes with the process.
 #[test]
 fn a_backup_to_a_full_disk_says_so_and_keeps_the_backup_that_was_there() {
@@ -200,12 +249,15 @@ fn the_store_of_the_first_release_is_opened_and_brought_forward() {
 #[test]
 fn a_data_directory_that_vanished_is_not_made_anew() {
     let site = Site::new();
-    let mut serve = serve_command(&site);
-    let arguments: Vec<_> = serve.get_args().filter(|argument| *argument != "--init").map(ToOwned::to_owned).collect();
-    serve = command(&site);
-    serve.args(arguments);
-    let refused = Run::of(serve);
+    let refused = Run::of(serve_command_without_init(&site));
     assert_ne!(refused.code, 0);
     assert!(refused.err.contains("is its disk mounted?") && refused.err.contains("--init"), "{}", refused.err);
     assert!(!site.path("data").exists());
+}
+
+fn serve_command_without_init(site: &Site) -> std::process::Command {
+    let with = serve_command(site);
+    let mut command = command(site);
+    command.args(with.get_args().filter(|argument| *argument != "--init"));
+    command
 }

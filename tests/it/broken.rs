@@ -224,6 +224,28 @@ fn a_store_that_refuses_writes_keeps_finished_hosts_booting_and_installs_nothing
 }
 
 #[test]
+fn a_folder_of_images_that_is_away_keeps_no_finished_host_from_its_disk() {
+    let mut server = Site::new().kiwi("image1").serve();
+    Machine::new(1).installed(&server, "image1");
+    let machine = Machine::new(2);
+    machine.boot(&server);
+    server.deploy("image1", 2);
+    server.terminate();
+    let images = server.site.path("images");
+    let away = server.site.path("away");
+    std::fs::rename(&images, &away).unwrap();
+    // Neither there nor to be made: what it leads to is not mounted.
+    std::os::unix::fs::symlink(server.site.path("disk/images"), &images).unwrap();
+    server.restart();
+    Machine::new(1).boots_its_disk(&server);
+    assert_eq!(machine.boot(&server).outcome, "hold");
+    assert!(server.log().contains("something wrong with the folder of images"), "{}", server.log());
+    std::fs::remove_file(&images).unwrap();
+    std::fs::rename(&away, &images).unwrap();
+    machine.boots(&server).install(&server);
+}
+
+#[test]
 fn discovery_comes_before_waiting_when_it_is_wanted() {
     let server = Site::new().config("discover = true").linux("discover", "writes = \"nothing\"").serve();
     let machine = Machine::new(1);

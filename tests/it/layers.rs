@@ -21,8 +21,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // Reads the original's folders in the words of ours; hosts go to the server as everybody's do.
     ("migrate", &["domain", "images", "render"]),
     ("dnsmasq", &[]),
-    // Bindings of plugins are written in the words of the hooks.
-    ("config", &["dnsmasq", "hooks", "images", "render"]),
+    // Bindings of plugins are written in the words of the hooks, and what a plugin can be called the domain says.
+    ("config", &["dnsmasq", "domain", "hooks", "images", "render"]),
     // Puts configuration and components together into the chain that the service asks.
     ("roster", &["config", "hooks", "plugin_host", "service"]),
     // Looks at what a server would meet, so it asks those whom the server would ask.

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -244,6 +244,154 @@ fn only_disks_that_may_be_wiped_are_chosen_and_never_the_one_in_use() {
     assert_eq!(chosen("everything"), "");
 }
 
+/// A disk of so many bytes, with a node that is a file.
+fn disk(live: &Live, name: &str, bytes: u64) {
+    for (attribute, value) in [("removable", 0), ("ro", 0), ("size", bytes / 512)] {
+        live.file(&format!("sys/block/{name}/{attribute}"), format!("{value}\n"));
+    }
+    live.file(&format!("sys/block/{name}/device/x"), "");
+    live.file(&format!("dev/{name}"), "");
+    fs::File::options().write(true).open(live.path(&format!("dev/{name}"))).unwrap().set_len(bytes).unwrap();
+    fs::create_dir_all(live.path("sys/class/block")).unwrap();
+    symlink(live.path(&format!("sys/block/{name}")), live.path(&format!("sys/class/block/{name}"))).unwrap();
+    live.file("mountinfo", "");
+    live.file("swaps", "");
+}
+
+#[test]
+fn what_lies_on_a_storage_network_is_never_chosen_on_however_many_paths_it_is_reached() {
+    for shell in SHELLS {
+        let live = Live::new(shell);
+        // Those with several paths hang below their subsystem, which has links to its controllers.
+        for (name, controller, transport) in [
+            ("nvme0n1", "", "pcie"),
+            ("nvme1n1", "nvme1/", "pcie"),
+            ("nvme2n1", "", "tcp"),
+            ("nvme3n1", "nvme3/", "rdma"),
+            ("nvme4n1", "nvme4/", "fc"),
+        ] {
+            disk(&live, name, 1 << 20);
+            live.file(&format!("sys/block/{name}/device/{controller}transport"), format!("{transport}\n"));
+        }
+        for (name, place) in [("sda", "host1/rport-1:0-0/target1:0:0"), ("sdb", "platform/host3/session1/target3:0:0")]
+        {
+            disk(&live, name, 1 << 20);
+            live.file(&format!("sys/devices/{place}/x"), "");
+            fs::remove_dir_all(live.path(&format!("sys/block/{name}/device"))).unwrap();
+            symlink(live.path(&format!("sys/devices/{place}")), live.path(&format!("sys/block/{name}/device")))
+                .unwrap();
+        }
+        disk(&live, "rbd0", 1 << 20);
+        disk(&live, "mmcblk0", 1 << 20);
+        disk(&live, "mmcblk1", 1 << 20);
+        live.file("sys/block/mmcblk0/device/type", "MMC\n");
+        live.file("sys/block/mmcblk1/device/type", "SD\n");
+        assert_eq!(live.call("wipe.sh", "chosen all"), "mmcblk0\nnvme0n1\nnvme1n1\n", "{shell:?}");
+    }
+}
+
+#[test]
+fn a_disk_is_found_by_its_lasting_name_where_nobody_made_links() {
+    for shell in SHELLS {
+        let live = Live::new(shell);
+        for name in ["nvme0n1", "sda", "sdb", "vda", "vdb", "vdc"] {
+            disk(&live, name, 1 << 20);
+        }
+        for (file, text) in [
+            ("nvme0n1/wwid", "eui.0025385b01234567\n"),
+            ("nvme0n1/nsid", "1\n"),
+            ("nvme0n1/device/model", "Samsung SSD 980 PRO                     \n"),
+            ("nvme0n1/device/serial", "S5GXNX0T        \n"),
+            ("sda/device/wwid", "naa.5000c500a1b2c3d4\n"),
+            ("vda/serial", "disk 1\n"),
+            ("vdb/serial", "twin\n"),
+            ("vdc/serial", "twin\n"),
+        ] {
+            live.file(&format!("sys/block/{file}"), text);
+        }
+        // As libata says it: the serial number, then manufacturer, model and serial number, then the WWN.
+        let mut page = b"\x00\x83\x00\x6c\x02\x00\x00\x14            ZA1B2C3D".to_vec();
+        page.extend(format!("\x02\x01\x00\x44{:8}{:40}{:>20}", "ATA", "ST4000NM0035-1V4107", "ZA1B2C3D").bytes());
+        page.extend(b"\x01\x03\x00\x08\x50\x00\xc5\x00\xa1\xb2\xc3\xd5");
+        live.file("sys/block/sdb/device/vpd_pg83", page);
+        let chosen = |id: &str| {
+            let path = live.path("dev/disk/by-id").join(id);
+            live.call("wipe.sh", &format!("chosen '{}'", path.display()))
+        };
+        for (id, disk) in [
+            ("nvme-eui.0025385b01234567", "nvme0n1\n"),
+            ("nvme-Samsung_SSD_980_PRO_S5GXNX0T", "nvme0n1\n"),
+            ("nvme-Samsung_SSD_980_PRO_S5GXNX0T_1", "nvme0n1\n"),
+            ("wwn-0x5000c500a1b2c3d4", "sda\n"),
+            ("scsi-35000c500a1b2c3d4", "sda\n"),
+            ("ata-ST4000NM0035-1V4107_ZA1B2C3D", "sdb\n"),
+            ("virtio-disk_1", "vda\n"),
+            // Neither a part of a name nor a name that two disks have is one disk.
+            ("virtio-twin", ""),
+            ("virtio-disk", ""),
+            ("wwn-0x5000c500a1b2c3d", ""),
+            ("nosuch", ""),
+        ] {
+            assert_eq!(chosen(id), disk, "{shell:?} {id}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_is_called_empty_only_when_both_its_ends_were_read_back_as_zeros() {
+    const BYTES: u64 = 20 << 20;
+    for shell in SHELLS {
+        let live = Live::new(shell);
+        fs::create_dir(live.path("run")).unwrap();
+        let wiped =
+            |name: &str| live.call("wipe.sh", &format!("wipe_disk '{name}' && echo empty || echo \"$ks_reason\""));
+        disk(&live, "sda", BYTES);
+        fs::write(live.path("dev/sda"), vec![0x5a; BYTES as usize]).unwrap();
+        assert_eq!(wiped("sda"), "empty\n", "{shell:?}");
+        let bytes = fs::read(live.path("dev/sda")).unwrap();
+        assert_eq!(bytes.len() as u64, BYTES);
+        assert!(bytes[..4 << 20].iter().chain(&bytes[16 << 20..]).all(|byte| *byte == 0));
+        // One whose end cannot be read says nothing of what is there.
+        fs::File::options().write(true).open(live.path("dev/sda")).unwrap().set_len(BYTES - 512).unwrap();
+        let verified = live.call("wipe.sh", "verify sda || echo \"$ks_reason\"");
+        assert_eq!(verified, "sda cannot be read back\n", "{shell:?}");
+        // What has no node is no plain file that could be wiped instead; and some names have slashes in them.
+        disk(&live, "sdb", BYTES);
+        fs::remove_file(live.path("dev/sdb")).unwrap();
+        assert!(wiped("sdb").starts_with("sdb cannot be wiped: there is no "), "{shell:?}");
+        assert!(!live.path("dev/sdb").exists());
+        disk(&live, "cciss!c0d0", BYTES);
+        fs::create_dir(live.path("dev/cciss")).unwrap();
+        fs::rename(live.path("dev/cciss!c0d0"), live.path("dev/cciss/c0d0")).unwrap();
+        assert_eq!(wiped("cciss!c0d0"), "empty\n", "{shell:?}");
+        assert!(!live.path("dev/cciss!c0d0").exists());
+    }
+}
+
+#[test]
+fn a_wipe_waits_for_disks_that_a_controller_finds_late() {
+    let live = Live::new(SHELLS[0]);
+    disk(&live, "sda", 1 << 20);
+    std::thread::scope(|scope| {
+        let settling = scope.spawn(|| live.call("wipe.sh", "KIWISPRAY_PAUSE=3; settle; chosen all"));
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        disk(&live, "sdb", 1 << 20);
+        assert_eq!(settling.join().unwrap(), "sda\nsdb\n");
+    });
+}
+
+#[test]
+fn a_script_that_dies_in_the_middle_is_reported_too() {
+    for shell in SHELLS {
+        let (server, boot) = booted(Site::new().linux("tool", TAKES), "tool");
+        let live = Live::booted(shell, &boot, "");
+        // What is reckoned with a size that a drive took with it ends the shell.
+        let piece = ". \"$0\"; reckon() { echo \"$(($(cat gone) * 512))\"; }; ks_run reckon 2>/dev/null";
+        live.sh("kiwispray.sh", piece, b"");
+        Machine::new(1).holds(&server, "the script ended before its end");
+    }
+}
+
 /// A tarball of these files; names may lead anywhere.
 fn tarball(files: &[(&str, &str)]) -> Vec<u8> {
     let dir = TempDir::new().unwrap();
@@ -289,6 +437,18 @@ fn a_hardware_configuration_runs_with_the_host_beside_it_and_what_it_found_is_ke
     let own = "{\"hardware_config\": \"gpu-1.tar.gz\"}";
     let (server, _) = configured(SHELLS[0], own, "gpu-1.tar.gz", &tarball(&[("run", run)]));
     assert_eq!(server.states(1), "finished");
+}
+
+#[test]
+fn what_a_hardware_configuration_leaves_running_keeps_it_from_nothing() {
+    let run = "#!/bin/sh\nsleep 60 &\necho done\n";
+    for shell in SHELLS {
+        let begin = std::time::Instant::now();
+        let (server, said) = configured(shell, "{}", "hardware-config.tar.gz", &tarball(&[("run", run)]));
+        assert!(said.contains("done\n"), "{shell:?} {said}");
+        assert_eq!(server.states(1), "finished", "{shell:?}");
+        assert!(begin.elapsed().as_secs() < 40, "{shell:?}");
+    }
 }
 
 #[test]
@@ -352,6 +512,56 @@ fn the_first_boot_waits_for_its_script_and_reports_one_that_fails() {
     server.cli(&["host", "set", "1", "--state", "new", "--abort", "--yes"]).done();
     let said = Live::booted(SHELLS[1], &boot, "").run("first-boot.sh");
     assert!(said.contains("the post-install script could not be fetched: 401"), "{said}");
+}
+
+#[test]
+fn a_description_gets_folders_that_everybody_may_read_whoever_runs_the_hook() {
+    let dir = TempDir::new().unwrap();
+    fs::write(dir.path().join("config.xml"), "<image/>").unwrap();
+    let mut hook = Command::new("sh");
+    hook.args(["-c", "umask 077; exec \"$0\" image hook \"$1\"", env!("CARGO_BIN_EXE_kiwispray")]).arg(dir.path());
+    assert!(hook.output().unwrap().status.success());
+    for folder in ["root", "root/usr", "root/usr/lib", "root/etc/systemd/system/multi-user.target.wants"] {
+        let mode = fs::metadata(dir.path().join(folder)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "{folder}");
+    }
+}
+
+#[test]
+fn an_initrd_that_cannot_be_stored_leaves_kernel_and_initrd_as_they_were() {
+    let dir = TempDir::new().unwrap();
+    let file = |below: &str, text: &str| {
+        let path = dir.path().join(below);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    file("tree/boot/vmlinuz-6.1.0-9-test", "a new kernel");
+    file("tree/lib/modules/6.1.0-9-test/modules.order", "");
+    // The disk is full when the initrd comes.
+    file("bin/install", "#!/bin/sh\ncase $* in *initrd*) exit 1;; esac\nexec /usr/bin/install \"$@\"\n");
+    fs::set_permissions(dir.path().join("bin/install"), fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["vmlinuz", "initrd"] {
+        file(&format!("out/{name}"), "old");
+    }
+    let build = |path: &str| {
+        let mut build = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("images/build-initrd.sh"));
+        build.arg("discover").arg(dir.path().join("out")).env("KERNEL_TREE", dir.path().join("tree")).env("PATH", path);
+        build.output().unwrap()
+    };
+    let stored = || {
+        let mut names: Vec<_> =
+            fs::read_dir(dir.path().join("out")).unwrap().map(|it| it.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["initrd", "vmlinuz"]);
+        ["vmlinuz", "initrd"].map(|name| fs::read(dir.path().join("out").join(name)).unwrap())
+    };
+    let path = std::env::var("PATH").unwrap();
+    assert!(!build(&format!("{}/bin:{path}", dir.path().display())).status.success());
+    assert_eq!(stored(), [b"old", b"old"]);
+    let built = build(&path);
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let [kernel, initrd] = stored();
+    assert!(kernel == b"a new kernel" && initrd.starts_with(b"\x1f\x8b"));
 }
 
 #[test]

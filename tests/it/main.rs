@@ -21,6 +21,7 @@ mod doubt;
 mod dozens;
 mod first_boot;
 mod hostile;
+mod images;
 mod layers;
 mod live;
 mod manual;

@@ -3,14 +3,19 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixSocketAddr, UnixDatagram};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use sha2::{Digest, Sha256};
 
 use super::way::{ID, UNREPORTED, grow_payload, ordered};
-use crate::support::{Boot, Client, Machine, Server, Site};
+use crate::support::server::{command as server_command, serve_command};
+use crate::support::{Boot, Client, Machine, Run, Server, Site};
 
 /// A file that is fetched as slowly as the test likes.
 struct Download {
@@ -167,6 +172,59 @@ fn told_twice_a_server_ends_at_once() {
     assert!(download.rest().len() < payload_sum(&server).0);
     server.restart();
     machine.boots(&server);
+}
+
+/// As systemd does with `Type=notify`, whose socket has a name in no file system, or a path.
+#[test]
+fn a_service_manager_is_told_when_everybody_is_answered_and_may_stop_the_server_at_once() {
+    let site = Site::new();
+    let abstract_name = format!("kiwispray-test-{}", std::process::id());
+    let abstract_address = UnixSocketAddr::from_abstract_name(&abstract_name).unwrap();
+    let path = site.path("notify");
+    for (manager, name) in [
+        (UnixDatagram::bind(&path).unwrap(), path.display().to_string()),
+        (UnixDatagram::bind_addr(&abstract_address).unwrap(), format!("@{abstract_name}")),
+    ] {
+        manager.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut command = serve_command(&site);
+        let mut server =
+            command.env("NOTIFY_SOCKET", name).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut told = [0; 64];
+        let length = manager.recv(&mut told).unwrap();
+        assert_eq!(&told[..length], b"READY=1\n");
+        let mut list = server_command(&site);
+        list.args(["--server", &format!("unix:{}", site.path("data/admin.sock").display()), "host", "list"]);
+        let listed = Run::of(list);
+        kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
+        assert_eq!(server.wait().unwrap().code(), Some(0), "it ended in order");
+        listed.done();
+    }
+}
+
+#[test]
+fn a_server_that_is_stopped_while_it_greets_ends_in_order() {
+    let mut server = Site::new().serve();
+    for _ in 0..5 {
+        assert_eq!(server.terminate().code(), Some(0), "{}", server.log());
+        server.restart();
+    }
+}
+
+#[test]
+fn a_disk_that_hangs_does_not_keep_a_server_from_ending() {
+    let mut server = Site::new().serve();
+    let folder = server.site.path("conf.d");
+    fs::create_dir_all(&folder).unwrap();
+    let pipe = rustix::fs::FileType::Fifo;
+    // Whoever opens it waits for ever, as for a file on a server that is gone.
+    rustix::fs::mknodat(rustix::fs::CWD, folder.join("hangs.toml"), pipe, 0o644.into(), 0).unwrap();
+    server.hang_up();
+    sleep(Duration::from_millis(500));
+    assert_eq!(Machine::new(1).boot(&server).outcome, "hold");
+    let begin = Instant::now();
+    assert_eq!(server.terminate().code(), Some(0), "{}", server.log());
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert!(!server.log().contains("reloaded"), "it hung");
 }
 
 #[test]

@@ -41,6 +41,20 @@ fn a_machine_nobody_knew_installs_by_its_rule_and_others_wait() {
 }
 
 #[test]
+fn a_machine_that_a_person_puts_back_to_wait_before_it_installed_waits() {
+    let server = server();
+    let machine = Machine::new(1).but("product", "R750").boot(&server).host.unwrap();
+    assert_eq!(server.states(machine), "image1");
+    server.cli(&["host", "set", &machine.to_string(), "--state", "new"]).done();
+    server.cli(&["host", "set", &machine.to_string(), "-m", r#"{"rack":"r7"}"#]).done();
+    server.cli(&["plugin", "run", "image-select", "look"]).done();
+    let other = Machine::new(2).boot(&server).host.unwrap();
+    server.cli(&["host", "set", &other.to_string(), "-m", r#"{"role":"web"}"#]).done();
+    wait_for("the other host's states", || (server.states(other) != "new").then_some(()));
+    assert_eq!(server.states(machine), "new");
+}
+
+#[test]
 fn a_waiting_host_gets_the_states_of_a_rule_that_comes_to_fit_and_only_once() {
     let server = server();
     let machine = Machine::new(1);

@@ -23,6 +23,8 @@ pub(crate) enum Scenario {
     Boot,
     /// A real KIWI image, built if it is not in the cache, deployed on a blank disk (6 to 20 minutes, the build needs root).
     Kiwi,
+    /// Real live ISOs of KIWI, built if they are not in the cache, booted from the network (5 to 20 minutes, the build needs root).
+    Live,
     /// What the manual's first chapter shows with machines in QEMU, typed as it stands there (5 minutes).
     Manual,
     /// Firmware of every kind reaches the boot script through the generated dnsmasq configuration (2 minutes).
@@ -48,6 +50,10 @@ pub(crate) fn run_scenario(scenario: Scenario, watch: bool) -> Result<()> {
         Scenario::Kiwi => {
             packages::ensure_installed(Purpose::Kiwi)?;
             "kiwi"
+        }
+        Scenario::Live => {
+            packages::ensure_installed(Purpose::Kiwi)?;
+            "live"
         }
         Scenario::Walks => {
             packages::ensure_installed(Purpose::Live)?;

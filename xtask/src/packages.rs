@@ -42,6 +42,7 @@ impl Purpose {
                 "cpio",
                 "curl",
                 "dnsmasq-base",
+                "genisoimage",
                 "iproute2",
                 "ipxe",
                 "ipxe-qemu",

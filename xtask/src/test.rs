@@ -15,7 +15,7 @@ use crate::plugins;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Command {
     /// Also what takes too long for every change: the licences of all dependencies; machines that are discovered, wiped and
-    /// configured; a real KIWI image, built and installed; a real NetBox.
+    /// configured; a real KIWI image, built and installed; real live ISOs; a real NetBox.
     #[arg(long)]
     long: bool,
     /// Leave out the machines that boot: for the minutes between two edits, never before a change lands.
@@ -52,6 +52,7 @@ const BOOT: &[Step] = &[
 
 const LONG: &[Step] = &[
     Step { name: "dependencies", run: || one(deny::check()) },
+    Step { name: "large ISOs", run: || cargo(&["test", "--lib", "images::live::tests::large", "--", "--ignored"]) },
     // One after the other: their compilers take all of a machine.
     Step {
         name: "JavaScript and Python plugins",
@@ -60,6 +61,7 @@ const LONG: &[Step] = &[
     Step { name: "discover, wipe, configure", run: || one(e2e::run_scenario(Scenario::Walks, false)) },
     Step { name: "the manual deploys", run: || one(e2e::run_scenario(Scenario::Manual, false)) },
     Step { name: "KIWI installs", run: || one(e2e::run_scenario(Scenario::Kiwi, false)) },
+    Step { name: "live ISOs boot", run: || one(e2e::run_scenario(Scenario::Live, false)) },
     Step { name: "NetBox syncs", run: netbox },
 ];
 

@@ -249,3 +249,11 @@ fn a_host_that_is_forgotten_and_an_entry_of_another_version_are_dropped() {
     assert_eq!(run_at(&core, 0), None);
     assert!(core.entries().is_empty() && core.requests().is_empty());
 }
+
+#[test]
+fn all_hosts_are_looked_at_also_where_they_are_more_than_the_server_lists_at_once() {
+    // What another version of the plugin left is put away when it is looked at.
+    let core = (0..600).fold(Bench::new().core(ordered("R750", "web")), |core, id| core.entry(&key(id), "of before"));
+    run_at(&core, 0);
+    assert_eq!(core.entries().len(), 0);
+}

@@ -148,6 +148,7 @@ mod tests {
         assert_eq!(decision.reason, "rule `web` gives wipe,web");
         let DiscoveryVerdict::Admit(patch) = decision.verdict else { panic!("refused") };
         assert_eq!(patch.states.unwrap(), ["wipe", "web"]);
+        assert_eq!(patch.order.as_deref(), Some("web: wipe,web"), "the order that is not given again later");
         assert_eq!(patch.set, [("tier".to_owned(), "1".to_owned())]);
     }
 

@@ -62,8 +62,12 @@ pub(crate) fn signature(hmac: &[u8]) -> String {
 pub(crate) fn outcome(answer: Result<Response, HttpError>, attempt: u32, now_ms: u64) -> Result<(), Error> {
     match answer {
         Ok(response) => judge(&response, attempt, now_ms),
-        // It answered, and the words that were too many do not matter, but neither is known whether it took the event.
-        Err(HttpError::TooLarge) => retry("the receiver answers more than the grant allows", backoff_ms(attempt)),
+        // It answered, and would with the same length at every try: sent again and again, the event would arrive as often.
+        Err(HttpError::TooLarge) => Err(Error::Invalid(
+            "the receiver's answer is longer than the grant allows, so nobody knows whether it took the event: \
+             raise max_response_bytes, or have it answer less"
+                .into(),
+        )),
         Err(HttpError::NotSent(why)) => retry(&format!("the receiver cannot be reached: {why}"), backoff_ms(attempt)),
         Err(HttpError::Unknown(why)) => retry(&format!("the receiver gave no answer: {why}"), backoff_ms(attempt)),
         Err(error @ (HttpError::Denied(_) | HttpError::Invalid(_))) => Err(error.into()),
@@ -140,7 +144,6 @@ mod tests {
         assert_eq!(after_ms(answer(500, &[]), 400), 3_600_000);
         assert_eq!(after_ms(Err(HttpError::NotSent("refused".into())), 2), 4_000);
         assert_eq!(after_ms(Err(HttpError::Unknown("time out".into())), 1), 2_000);
-        assert_eq!(after_ms(Err(HttpError::TooLarge), 1), 2_000);
     }
 
     #[test]
@@ -161,6 +164,8 @@ mod tests {
         }
         assert!(matches!(outcome(answer(301, &[]), 1, 0), Err(Error::Invalid(why)) if why.contains("redirects")));
         assert!(matches!(outcome(Err(HttpError::Denied("no grant".into())), 1, 0), Err(Error::Failed(_))));
+        let long = outcome(Err(HttpError::TooLarge), 1, 0);
+        assert!(matches!(&long, Err(Error::Invalid(why)) if why.contains("max_response_bytes")), "{long:?}");
     }
 
     #[test]

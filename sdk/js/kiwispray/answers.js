@@ -61,11 +61,13 @@ export function pass(options = {}) {
 /** No opinion: the next plugin is asked. */
 export const PASS = pass();
 
-/** Takes a new machine in, changed by a patch: `{ because }`. It has no orders yet, so the patch's order is left out. */
+/**
+ * Takes a new machine in, changed by a patch: `{ because }`. An order's name in it counts as carried out: the same wish is
+ * refused later.
+ */
 export function admit(patch = {}, options = {}) {
   const { because = '' } = anObject(options, 'admit', ['because']);
-  const { order: _none, ...rest } = patch;
-  const verdict = { tag: 'admit', val: loweredPatch(rest, 'admit') };
+  const verdict = { tag: 'admit', val: loweredPatch(patch, 'admit') };
   return new Answer('discovery', { verdict, reason: aText(because, 'because') });
 }
 

@@ -77,7 +77,8 @@ test('every hook has its answers', () => {
     before: ({ to, cause }) => (cause === 'finish' ? sdk.ALLOW : sdk.redirect(to.slice(1), 'shorter')),
     run: (job) => (job === 'sync' ? sdk.again(5000) : undefined),
   };
-  assert.deepEqual(core.ask(plugin, 'discovery', request('new')).verdict.val.states, ['wipe', 'web']);
+  const admitted = core.ask(plugin, 'discovery', request('new')).verdict.val;
+  assert.deepEqual([admitted.states, admitted.order], [['wipe', 'web'], 'CHG-1']);
   assert.equal(core.ask(plugin, 'render', { host: host('web'), document: 'user-data', vars: '{"a":1}' }), '{"a":1,"site":"fra1"}');
   const change = { host: host('web'), to: ['wipe', 'web'], cause: 'operator', actor: '' };
   assert.deepEqual(core.ask(plugin, 'transition', change).verdict, { tag: 'redirect', val: ['web'] });

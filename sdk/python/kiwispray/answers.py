@@ -26,11 +26,6 @@ class Patch:
             edit = types.Edit_Set(self.hostname)
         return types.Patch(hostname=edit, states=self.states, order=self.order, set=self.set, unset=self.unset)
 
-    def without_order(self):
-        patch = Patch()
-        patch.__dict__.update(self.__dict__, order=None)
-        return patch
-
 
 def a_patch(value, what):
     if not isinstance(value, Patch):
@@ -110,10 +105,10 @@ PASS = pass_()
 
 
 def admit(patch=None, *, because=""):
-    """Takes a new machine in, changed by a patch. It has no orders yet, so the patch's order is left out."""
+    """Takes a new machine in, changed by a patch. An order's name in it counts as carried out: the same wish is refused later."""
     patch = Patch() if patch is None else a_patch(patch, "the patch of admit")
     because = a_text(because, "because")
-    verdict = lambda types: types.DiscoveryVerdict_Admit(patch.without_order().lowered(types))
+    verdict = lambda types: types.DiscoveryVerdict_Admit(patch.lowered(types))
     return Answer("discovery", lambda types: types.DiscoveryDecision(verdict=verdict(types), reason=because))
 
 

@@ -85,7 +85,8 @@ class Sdk(unittest.TestCase):
             run=lambda job: sdk.again(5000) if job == "sync" else None,
         )
         core = Core()
-        self.assertEqual(core.ask(both, "discovery", request("new")).verdict.value.states, ["wipe", "web"])
+        admitted = core.ask(both, "discovery", request("new")).verdict.value
+        self.assertEqual((admitted.states, admitted.order), (["wipe", "web"], "CHG-1"))
         rendered = SimpleNamespace(host=host("web"), document="user-data", vars='{"a": 1}')
         self.assertEqual(core.ask(both, "render", rendered), '{"a": 1, "site": "fra1"}')
         change = SimpleNamespace(host=host("web"), to=["wipe", "web"], cause="operator", actor="")

@@ -33,10 +33,10 @@ pub fn hold(text: impl Into<String>) -> BootDecision {
     decide(BootVerdict::Hold(Hold { text: text.into(), again_after_ms: None }))
 }
 
-/// Takes a new machine in, with a patch or with `Patch::default()`. It has no orders yet, so the patch's order is left out.
+/// Takes a new machine in, with a patch or with `Patch::default()`. An order's name in it counts as carried out: the same
+/// wish is refused later.
 #[must_use]
-pub fn admit(mut patch: Patch) -> DiscoveryDecision {
-    patch.order = None;
+pub fn admit(patch: Patch) -> DiscoveryDecision {
     DiscoveryDecision { verdict: DiscoveryVerdict::Admit(patch), reason: String::new() }
 }
 

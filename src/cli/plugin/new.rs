@@ -8,7 +8,8 @@ use serde_json::json;
 use super::super::Context;
 use super::super::error::{CliError, Result};
 use super::super::screen::Format;
-use crate::workbench::{self, Lang, PluginName};
+use crate::config::PluginName;
+use crate::workbench::{self, Lang};
 
 /// Makes a plugin's folder.
 #[derive(Debug, Args)]

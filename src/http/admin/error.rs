@@ -48,7 +48,9 @@ impl Refusal {
             Self::Hosts(error) | Self::Remove(RemoveRefused::Hosts(error)) => hosts(error),
             Self::Import(error) | Self::Remove(RemoveRefused::Images(error)) => import(error),
             Self::NotOffered(error) => not_offered(error),
-            Self::Remove(RemoveRefused::InUse { .. }) => (StatusCode::CONFLICT, "image_in_use"),
+            Self::Remove(RemoveRefused::InUse { .. } | RemoveRefused::NotOrdered { .. }) => {
+                (StatusCode::CONFLICT, "image_in_use")
+            }
             Self::Roster(error) => roster(error),
             Self::Approve(ApproveRefused::NotStopped(_)) => (StatusCode::CONFLICT, "plugin_not_stopped"),
             Self::Approve(ApproveRefused::Store(_)) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),

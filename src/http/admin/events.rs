@@ -43,7 +43,7 @@ pub(super) async fn timeline(
     }
     let is_full = events.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let next = events.last().filter(|_| is_full).map(|last| last.seq.saturating_add(1).to_string());
-    Ok(Json(Page { items: events.iter().map(view::event).collect(), next }))
+    Ok(Json(Page { items: events.iter().map(|event| view::event(&admin.service, event)).collect(), next }))
 }
 
 /// Events of hosts as they happen. Each has its position as `id`; `Last-Event-ID` goes on behind it. When events may be
@@ -91,7 +91,8 @@ impl Follower {
         loop {
             match self.events.next().await {
                 Ok(committed) if self.wants(&committed.event).await => {
-                    let data = serde_json::to_string(&view::event(&committed.event)).unwrap_or_default();
+                    let data =
+                        serde_json::to_string(&view::event(&self.admin.service, &committed.event)).unwrap_or_default();
                     let message = Message::default().event("event").id(committed.position.to_string()).data(data);
                     return Some((Ok(message), self));
                 }

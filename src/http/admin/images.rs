@@ -4,7 +4,7 @@ use std::io::{self, Read};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use futures_util::StreamExt;
@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 
 use crate::domain::{StateName, Writes};
 use crate::images::{Contents, ImportRequest, Imported, Part, Plain};
+use crate::service::Service;
 use crate::wire::{ImageView, ImportQuery, ImportedView};
 
 use super::error::Refusal;
@@ -58,33 +59,44 @@ pub(super) async fn import(
     body: Body,
 ) -> Result<Json<ImportedView>, Refusal> {
     let mut pieces = body.into_data_stream();
-    let request = request(&name, query.as_deref());
+    let request = request(&name, query.as_deref(), admin.service.keep_free_bytes());
     let outcome = match request {
         Err(refusal) => Err(refusal),
-        Ok(request) => {
-            let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
-            let (service, wanted) = (Arc::clone(&admin.service), request.clone());
-            let import = spawn_blocking(move || service.import_image(&wanted, Pieces::new(receiver)));
-            while let Some(piece) = pieces.next().await {
-                let piece = piece.map_err(io::Error::other);
-                let is_empty = piece.as_ref().is_ok_and(Bytes::is_empty);
-                if !is_empty && sender.send(piece).await.is_err() {
-                    break;
-                }
-            }
-            let _ = sender.send(Ok(END)).await;
-            match import.await {
-                Ok(Ok(imported)) => Ok((request, imported)),
-                Ok(Err(error)) => Err(error.into()),
-                Err(_) => Err(Refusal::Interrupted),
-            }
-        }
+        Ok(request) => received(&admin.service, &request, &mut pieces).await.map(|imported| (request, imported)),
     };
     // A client that is still sending would not read the answer: what it sends is taken, for nothing.
     while let Some(Ok(_)) = pieces.next().await {}
     let (request, imported) = outcome?;
     let image = view::image(request.name.as_str(), &admin.service.image(&request.name));
     Ok(Json(imported_view(image, &imported)))
+}
+
+/// Imports what comes.
+async fn received(
+    service: &Arc<Service>,
+    request: &ImportRequest,
+    pieces: &mut BodyDataStream,
+) -> Result<Imported, Refusal> {
+    service.check_ordered(request).await?;
+    let (sender, receiver) = mpsc::channel(PIECES_IN_FLIGHT);
+    let (importer, wanted) = (Arc::clone(service), request.clone());
+    let import = spawn_blocking(move || importer.import_image(&wanted, Pieces::new(receiver)));
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(io::Error::other);
+        let is_empty = piece.as_ref().is_ok_and(Bytes::is_empty);
+        if !is_empty && sender.send(piece).await.is_err() {
+            break;
+        }
+    }
+    // Hosts may have been given the state meanwhile. Without its end nothing is published.
+    let ordered = service.check_ordered(request).await;
+    if ordered.is_ok() {
+        let _ = sender.send(Ok(END)).await;
+    }
+    drop(sender);
+    let imported = import.await.map_err(|_| Refusal::Interrupted)?;
+    ordered?;
+    Ok(imported?)
 }
 
 pub(super) async fn remove(
@@ -106,12 +118,13 @@ fn state(name: &str) -> Result<StateName, Refusal> {
     name.parse().map_err(bad)
 }
 
-fn request(name: &str, query: Option<&str>) -> Result<ImportRequest, Refusal> {
+fn request(name: &str, query: Option<&str>, keep_free_bytes: u64) -> Result<ImportRequest, Refusal> {
     let mut query: ImportQuery = query_document(query)?;
     let device = query.device.take().map(|device| device.parse().map_err(bad)).transpose()?;
     let append = query.append.take().unwrap_or_default().parse().map_err(bad)?;
     let (inventory, replace) = (query.inventory, query.replace);
-    Ok(ImportRequest { name: state(name)?, contents: contents(query)?, device, append, inventory, replace })
+    let (name, contents) = (state(name)?, contents(query)?);
+    Ok(ImportRequest { name, contents, device, append, inventory, replace, keep_free_bytes })
 }
 
 fn contents(query: ImportQuery) -> Result<Contents, Refusal> {
@@ -147,7 +160,7 @@ fn imported_view(image: ImageView, imported: &Imported) -> ImportedView {
     ImportedView {
         image,
         dropped_args: imported.dropped_args.clone(),
-        kept_templates: imported.kept_templates.iter().map(ToString::to_string).collect(),
+        kept_templates: imported.kept.iter().map(ToString::to_string).collect(),
         replaced: imported.replaced,
     }
 }

@@ -121,7 +121,7 @@ pub(super) async fn letters(
     };
     let wanted = letters.into_iter().filter(|letter| one.is_none_or(|one| letter.event.seq == one));
     let letters = wanted.map(|letter| LetterView {
-        event: view::event(&letter.event),
+        event: view::event(&admin.service, &letter.event),
         error: letter.error,
         at: letter.at,
         attempts: letter.attempts,

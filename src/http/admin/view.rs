@@ -82,13 +82,14 @@ pub(super) fn erasure(erased: &Erased) -> Erasure {
 }
 
 /// An event. Its fields beside those that every event has become `data`.
-pub(super) fn event(event: &Event) -> EventView {
+pub(super) fn event(service: &Service, event: &Event) -> EventView {
     let mut data = match serde_json::to_value(&event.kind) {
         Ok(Value::Object(fields)) => fields,
         Ok(Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) | Err(_) => Map::new(),
     };
     data.remove("kind");
     EventView {
+        id: service.event_id(event),
         host: event.host.get(),
         seq: event.seq,
         at: event.at,

@@ -35,6 +35,7 @@ use crate::images::Catalogue;
 use crate::render::Renderer;
 use crate::store::StoreError;
 
+use super::images::looking;
 use super::plan::INSTALL_DEVICE;
 use super::transition::is_order;
 use super::{CONFLICT_RETRIES, Service};
@@ -274,7 +275,7 @@ impl Service {
         }
         // Its boots that were handed out before go on.
         if let Some(lock) = host.lock.as_ref().filter(|_| !host.is_attempt_open())
-            && is_order(&self.catalogue, &self.renderer, host.states.current())
+            && looking(|| is_order(&self.catalogue, &self.renderer, host.states.current()))
         {
             return Some(HoldReason::Locked(host.id, lock.clone()));
         }
@@ -322,7 +323,7 @@ impl Service {
     }
 
     fn check_states(&self, states: &States) -> Result<(), HostsError> {
-        check_states(&self.catalogue, &self.renderer, states)
+        looking(|| check_states(&self.catalogue, &self.renderer, states))
     }
 
     fn erases(&self, before: &Host, after: &Host, act: &Act) -> Vec<Erased> {
@@ -349,7 +350,7 @@ impl Service {
             }
             is_order(&self.catalogue, &self.renderer, state).then(|| Erased { state: state.clone(), disk: None })
         };
-        host.states.iter().filter_map(erased).collect()
+        looking(|| host.states.iter().filter_map(erased).collect())
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::lock;
 use super::tell::{self, TOLD_NONE};
-use super::{Desk, lock};
 use crate::domain::{Event, HostId};
 use crate::hooks::{Hook, HookError, Run};
 use crate::service::Service;
@@ -109,7 +109,12 @@ impl Service {
         let (mut failures_in_a_row, count) = (0, letters.len());
         for (number, letter) in (1..).zip(letters) {
             let place = (letter.event.host, letter.event.seq);
-            match self.replay(plugin, &desk, &letter).await? {
+            // Until it is dropped: another replay may have told of it, or somebody dropped it, while this one waited.
+            let _one_call = desk.calls.lock().await;
+            if self.store.dead_letter(plugin, place.0, place.1).await?.is_none() {
+                continue;
+            }
+            match self.replay(plugin, &letter).await? {
                 Ok(()) => {
                     (replayed.told, failures_in_a_row) = (replayed.told + 1, 0);
                     self.drop_some(plugin, &[place]).await?;
@@ -201,19 +206,14 @@ impl Service {
         })
     }
 
-    async fn replay(
-        &self,
-        plugin: &str,
-        desk: &Desk,
-        letter: &DeadLetter,
-    ) -> Result<Result<(), HookError>, OutboxError> {
+    /// Tells a plugin of one letter. The caller sees to it that it is told of nothing else meanwhile.
+    async fn replay(&self, plugin: &str, letter: &DeadLetter) -> Result<Result<(), HookError>, OutboxError> {
         let hooks = self.hooks();
         let binding = hooks.asked(Hook::Events).find(|binding| binding.plugin.name() == plugin);
         let binding = binding.ok_or_else(|| OutboxError::NotBound(plugin.to_owned()))?;
         let events: [&Event; 1] = [&letter.event];
         let hosts = tell::hosts_of(self, &events).await?;
         let event = tell::event(self.store.generation(), &letter.event, &hosts);
-        let _one_call = desk.calls.lock().await;
         let attempt = letter.attempts.saturating_add(1);
         let told = tell::tell(self, &hooks, binding, &[event], attempt, Run::Real).await;
         Ok(told.and_then(|done| if done > 0 { Ok(()) } else { Err(HookError::Failed(TOLD_NONE.to_owned())) }))

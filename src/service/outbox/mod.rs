@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Service;
-use crate::domain::HostId;
+use crate::domain::{Event, HostId};
 use crate::hooks::Hook;
 use crate::store::Unreadable;
 
@@ -136,6 +136,12 @@ struct Running {
 }
 
 impl Service {
+    /// The name of an event, for whoever does something about each event once: no other has it, not even after a restore,
+    /// when the numbers of events are given again.
+    pub fn event_id(&self, event: &Event) -> String {
+        tell::event_id(self.store.generation(), event)
+    }
+
     /// Tells plugins of events and runs their jobs until `stop`, following whatever is bound. Returns when everything
     /// has been written down.
     pub async fn run_plugins(self: Arc<Self>, stop: CancellationToken) {

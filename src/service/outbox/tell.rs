@@ -49,10 +49,15 @@ pub(super) async fn hosts_of(service: &Service, events: &[&Event]) -> Result<Hos
     Ok(hosts)
 }
 
+/// The name of an event, which no other event ever has: those of a restored store are of another generation.
+pub(super) fn event_id(generation: Generation, event: &Event) -> String {
+    format!("{generation}-{}-{}", event.host, event.seq)
+}
+
 /// An event as plugins are shown it. Its id is the same whenever it is told.
 pub(super) fn event(generation: Generation, event: &Event, hosts: &Hosts) -> hooks::Event {
     hooks::Event {
-        id: format!("{generation}-{}-{}", event.host, event.seq),
+        id: event_id(generation, event),
         host_seq: event.seq,
         at_ms: u64::try_from(event.at.as_millisecond()).unwrap_or_default(),
         kind: event.kind.name().to_owned(),

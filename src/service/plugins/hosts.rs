@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::domain::{Host, HostId, Hostname, Identity, Metadata};
-use crate::hooks::{HostPage, HostsError, KnownHost, Page, parse_path};
+use crate::hooks::{HostPage, HostsError, KnownHost, Page, searched_path};
 use crate::service::Service;
 use crate::service::plan::known_host;
 use crate::store::StoreError;
@@ -119,12 +119,7 @@ impl Wanted {
             let name = value.parse().map_err(|error: crate::domain::HostnameError| error.to_string());
             return name.map(Self::Hostname).map_err(HostsError::Invalid);
         }
-        // A path of one key alone would make every misspelt word a search that finds nothing.
-        let path = match key.strip_prefix("metadata.") {
-            Some(path) => parse_path(path).map(|_| path),
-            None => parse_path(key).filter(|keys| keys.len() > 1).map(|_| key),
-        };
-        match path {
+        match searched_path(key) {
             Some(path) => Ok(Self::Metadata { path: path.to_owned(), value: value.to_owned() }),
             None => Err(HostsError::Invalid(format!(
                 "hosts are found by serial, uuid, mac, hostname or metadata.<path>, not by {:?}",

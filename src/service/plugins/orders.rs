@@ -2,7 +2,7 @@
 //!
 //! Invariant: who once wanted more orders in a run than it may gives none at all, not even after a restart, until somebody
 //! approves; nor does any plugin after a backup was restored, as the names of orders that were carried out since are not in
-//! it. A run is a call with all its retries.
+//! it. A run is a call with all its retries, and of a job also all that it does within its period without being done.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};

@@ -89,6 +89,10 @@ impl Service {
             let host = self.store.host(id).await.map_err(PatchRefused::from)?.ok_or(HostsError::NotFound)?;
             // First of all: whoever may not do it learns nothing by trying.
             by.may_apply(patch, host.may_be_installed())?;
+            // Somebody who takes a grant away does not wait for the end of a call that began before.
+            if let Some(bound) = self.hooks().binding(plugin.as_str()) {
+                by.may_still_apply(&bound.grants, patch, host.may_be_installed())?;
+            }
             if host.revision != revision {
                 return Err(HostsError::Conflict(host.revision));
             }
@@ -112,13 +116,24 @@ impl Service {
         Err(HostsError::Unavailable("others change this host all the time".to_owned()))
     }
 
-    /// That a plugin wants to order for a locked host is for people to see: one of them did not tell the other.
+    /// What people should see: that a plugin wants to order for a locked host, as one of them did not tell the other, and that
+    /// it was stopped for wanting too many orders.
     async fn note_refusal(&self, host: &Host, patch: &Patch, plugin: &PluginName, refused: &PatchRefused, run: Run) {
-        let (PatchRefused::Order(OrderRefused::Locked(locked)), Run::Real) = (refused, run) else { return };
+        let why = if let PatchRefused::Order(OrderRefused::Locked(locked)) = refused {
+            locked.to_string()
+        } else if let PatchRefused::Denied(stopped @ Denied::TooManyOrders { .. }) = refused {
+            stopped.to_string()
+        } else {
+            return;
+        };
+        if run == Run::Dry {
+            return;
+        }
         let wanted = understood(host, patch).ok().and_then(|wanted| wanted.states);
         let now = self.clock.now();
-        if let Some(states) = wanted.filter(|states| self.notes.is_first(host.id, &format!("{plugin} {states}"), now)) {
-            let kind = EventKind::OrderRefused { states, why: locked.to_string() };
+        let is_first = |states: &States| self.notes.is_first(host.id, &format!("{plugin} {states} {why}"), now);
+        if let Some(states) = wanted.filter(is_first) {
+            let kind = EventKind::OrderRefused { states, why };
             if let Err(error) = self.commit(host, note(host, kind, Actor::Plugin(plugin.to_string()), now)).await {
                 tracing::warn!(host = %host.id, %error, "could not note that a plugin's order was refused");
             }
@@ -158,25 +173,27 @@ impl Service {
             let wanted = Order { to, name: wanted.order.clone(), reinstall };
             order(&after, &wanted, plugin, now).map_err(PatchRefused::from)
         };
-        let Some(mut change) = ordered(states.clone())? else {
-            let Some(name) = &wanted.order else {
-                return Ok(unordered);
-            };
-            // Its name is kept for ever, so it counts as what it names.
-            if counts {
-                self.count_order(plugin, by, host.id).await?;
+        let mut change = ordered(states.clone())?;
+        let mut is_order = false;
+        if change.is_some() {
+            is_order = self.is_order(host, &states).await?;
+            // Asked last of all that can refuse without a trace, and before it counts.
+            let actor = Actor::Plugin(plugin.to_string());
+            if let MayBecome::Other { to, by } = self.may_become(host, &states, "plugin", &actor, by.run).await? {
+                change = ordered(to)?;
+                if change.is_none() && wanted.order.is_none() {
+                    let why = format!("keeps the states at {}", after.states);
+                    return Err(TransitionRefused { plugin: by, why }.into());
+                }
             }
-            let spent = spend(&after, name, plugin, now);
-            events.extend(spent.events);
-            return Ok(Some(Change { events, ..spent }));
-        };
-        let is_order = self.is_order(host, &states).await?;
-        // Asked last of all that can refuse without a trace, and before it counts.
-        let actor = Actor::Plugin(plugin.to_string());
-        if let MayBecome::Other { to, by } = self.may_become(host, &states, "plugin", &actor, by.run).await? {
-            let kept = || TransitionRefused { plugin: by, why: format!("keeps the states at {}", after.states) };
-            change = ordered(to)?.ok_or_else(kept)?;
         }
+        // The queue that it has already fulfils the wish, also if another plugin made it of what was wanted: its name is kept
+        // for ever, so it counts as what it names.
+        let change = match (change, &wanted.order) {
+            (Some(change), _) => change,
+            (None, Some(name)) => spend(&after, name, plugin, now),
+            (None, None) => return Ok(unordered),
+        };
         if (is_order || wanted.order.is_some()) && counts {
             self.count_order(plugin, by, host.id).await?;
         }

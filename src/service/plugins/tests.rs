@@ -191,6 +191,86 @@ async fn a_wish_that_the_host_fulfils_already_is_not_carried_out_when_it_has_fin
 }
 
 #[tokio::test]
+async fn a_grant_that_is_taken_away_ends_for_calls_under_way_too() {
+    let lab = Lab::with_host("finished").await;
+    let bound = |grants: &[Grant]| {
+        let plugin = Says::to_transitions(|_| Ok(TransitionVerdict::Allow));
+        Binding { grants: grants.iter().copied().collect(), ..plugin.bound() }
+    };
+    let by = allowance("says", &ALL, Hook::Schedule, Run::Real, "began before");
+    for (left, grant) in [(&ALL_BUT_REINSTALL[..], "`reinstall`"), (&[Grant::Read], "`states`"), (&[], "`read`")] {
+        lab.site.bind(vec![bound(left)]);
+        let refused = lab.apply(&by, 1, states(&["web"], Some("CHG1"))).await.unwrap_err();
+        assert!(matches!(&refused, HostsError::Denied(why) if why.contains(grant)), "{left:?}: {refused}");
+    }
+    assert!(untouched(&lab).await);
+    lab.site.bind(vec![bound(&ALL)]);
+    assert!(lab.apply(&by, 1, states(&["web"], Some("CHG1"))).await.is_ok());
+    let few = allowance("says", &[Grant::Read], Hook::Schedule, Run::Real, "c");
+    assert!(lab.apply(&few, 1, named("x")).await.is_err(), "what was given since is for later calls");
+}
+
+/// A plugin that has `live` boot before whatever is ordered.
+fn prepares() -> Binding {
+    let prepared = |asked: &[String]| {
+        let missing = asked.iter().all(|state| state != "live").then(|| "live".to_owned());
+        missing.into_iter().chain(asked.iter().cloned()).collect()
+    };
+    let plugin = Says::to_transitions(move |request| Ok(TransitionVerdict::Redirect(prepared(&request.to))));
+    Binding { grants: BTreeSet::from([Grant::States]), ..plugin.bound() }
+}
+
+#[tokio::test]
+async fn a_wish_that_is_under_way_in_other_words_is_not_carried_out_when_the_host_has_finished() {
+    let lab = Lab::with_host("new").await;
+    lab.site.bind(vec![prepares()]);
+    lab.site.set(1, "web", &by_ada()).await.unwrap();
+    assert_eq!(lab.site.states().await, "live,web");
+    let by = lab.run(&ALL);
+    let host = lab.apply(&by, 1, states(&["web"], Some("CHG1"))).await.unwrap();
+    assert_eq!(host.states, ["live", "web"], "that is on its way");
+    let nameless = lab.apply(&by, 1, states(&["web"], None)).await.unwrap_err();
+    assert!(matches!(&nameless, HostsError::Unavailable(why) if why.contains("keeps the states")), "{nameless}");
+    lab.site.bind(Vec::new());
+    lab.apply(&by, 1, states(&["finished"], None)).await.unwrap();
+    let again = lab.apply(&by, 1, states(&["web"], Some("CHG1"))).await.unwrap_err();
+    assert!(matches!(&again, HostsError::Denied(why) if why.contains("CHG1")), "{again}");
+}
+
+/// Greets new machines with `web`, under a name.
+struct Greets;
+
+impl Plugin for Greets {
+    fn name(&self) -> &str {
+        "greets"
+    }
+    fn hooks(&self) -> HookSet {
+        HookSet::from([Hook::Discovery])
+    }
+    fn status(&self) -> PluginStatus {
+        PluginStatus::Ready { version: "1".to_owned(), origin: "native".to_owned(), digest: String::new() }
+    }
+    fn discovered<'a>(&'a self, _: &'a Call, _: &'a BootRequest) -> BoxFuture<'a, Reply<DiscoveryDecision>> {
+        let verdict = DiscoveryVerdict::Admit(states(&["web"], Some("rule 1")));
+        std::future::ready(Reply::from(Ok(DiscoveryDecision { verdict, reason: String::new() }))).boxed()
+    }
+}
+
+#[tokio::test]
+async fn the_first_states_of_a_machine_are_a_wish_that_is_carried_out_once_too() {
+    let greets = Binding { grants: BTreeSet::from(ALL), ..Binding::new(Arc::new(Greets)) };
+    let lab = lab(Site::with_host("finished", vec![greets]).await);
+    lab.site.boot_of("SNA2", "52:54:00:00:00:02").await;
+    let machine = lab.site.service.find_one("52:54:00:00:00:02").await.unwrap();
+    assert_eq!(machine.states.to_string(), "web");
+    // A person lets it wait instead. Nothing was installed, so no grant but the name is in the way.
+    lab.site.set(machine.id.get(), "new", &by_ada()).await.unwrap();
+    let refused = lab.apply(&lab.run(&ALL), machine.id.get(), states(&["web"], Some("rule 1"))).await.unwrap_err();
+    assert!(matches!(&refused, HostsError::Denied(why) if why.contains("rule 1")), "{refused}");
+    assert!(lab.apply(&lab.run(&ALL), machine.id.get(), states(&["web"], Some("rule 2"))).await.is_ok());
+}
+
+#[tokio::test]
 async fn the_disk_that_dies_is_not_chosen_by_who_may_only_describe() {
     let lab = Lab::with_host("finished").await;
     let describes = lab.run(&[Grant::Read, Grant::Metadata]);
@@ -275,6 +355,10 @@ async fn many_at_once_stop_the_plugin_until_somebody_approves() {
     assert!(matches!(lab.orders().await, Orders::Stopped { most: 2, host, .. } if host == HostId::new(3)));
     let refused = lab.apply(&lab.run(&ALL), 3, states(&["web"], None)).await.unwrap_err();
     assert!(refused.to_string().contains("plugin approve"), "no later run either: {refused}");
+    let events = lab.site.service.timeline(HostId::new(3), 1, 100).await.unwrap();
+    let stops: Vec<_> = events.iter().filter(|event| event.kind.name() == "order_refused").collect();
+    assert_eq!((stops.len(), stops[0].actor.clone()), (1, crate::domain::Actor::Plugin("cmdb".to_owned())));
+    assert!(format!("{:?}", stops[0].kind).contains("kiwispray plugin approve cmdb"), "{stops:?}");
     assert!(lab.apply(&lab.run(&ALL), 3, states(&["live"], None)).await.is_ok(), "what writes nothing is no order");
 
     let approved = lab.site.service.approve_orders(&cmdb(), Some(3), "ada").await.unwrap();
@@ -333,6 +417,19 @@ async fn a_plugin_that_may_not_order_gives_new_machines_no_queue_either() {
     lab.site.service.store.as_restored(lab.site.service.clock.now()).await;
     let (outcome, script) = lab.site.boot_of("SNA3", "52:54:00:00:00:03").await;
     assert_eq!((outcome, states("52:54:00:00:00:03").await.as_str()), (Outcome::Hold, "new"), "{script}");
+}
+
+#[tokio::test]
+async fn a_wish_that_a_stopped_plugin_greets_with_is_not_used_up() {
+    let greets = Binding { grants: BTreeSet::from(ALL), ..Binding::new(Arc::new(Greets)) };
+    let lab = lab(Site::with_host("finished", vec![greets]).await);
+    let store = &lab.site.service.store;
+    let stopped = Orders::Stopped { at: lab.site.service.now(), most: 2, host: HostId::new(1) };
+    store.put_orders_of(&"greets".parse().unwrap(), &stopped, 0).await.unwrap();
+    lab.site.boot_of("SNA2", "52:54:00:00:00:02").await;
+    let machine = lab.site.service.find_one("52:54:00:00:00:02").await.unwrap();
+    assert_eq!(machine.states.to_string(), "new");
+    assert!(lab.apply(&lab.run(&ALL), machine.id.get(), states(&["web"], Some("rule 1"))).await.is_ok());
 }
 
 // ---- Changes ----

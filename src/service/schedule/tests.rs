@@ -194,6 +194,31 @@ async fn a_run_that_asks_for_time_is_the_same_call_again() {
 }
 
 #[tokio::test]
+async fn what_a_job_does_in_small_pieces_is_one_run_until_its_period_is_over() {
+    let worker = Arc::new(Worker::new(&[("sync", 1)], |_, number| match number {
+        2 => Err(HookError::Retry { after_ms: 1, reason: "busy".into() }),
+        _ => Ok(NextRun::AfterMs(1)),
+    }));
+    let mut site = Site::new(Store::memory(), &worker);
+    site.start();
+    let runs = || {
+        let mut runs: Vec<String> = worker.calls().iter().map(|(_, call)| call.run_id().to_owned()).collect();
+        runs.dedup();
+        runs
+    };
+    until("there are three runs", || runs().len() >= 3).await;
+    let calls = worker.calls();
+    assert!(calls.len() > 6, "each of them many calls");
+    let first = &calls[0].1;
+    assert_eq!((first.goes_on_from.as_ref(), calls[1].1.run_id(), calls[3].1.run_id()), (None, &*first.id, &*first.id));
+    let mut seen = std::collections::BTreeSet::new();
+    assert!(runs().into_iter().all(|run| seen.insert(run)), "none comes back");
+    let second = calls.iter().find(|(_, call)| call.run_id() != first.id).unwrap();
+    assert!(second.1.now_ms >= first.now_ms + 990, "{calls:?}");
+    site.stop().await;
+}
+
+#[tokio::test]
 async fn a_run_that_fails_is_reported_and_repeated_at_the_period() {
     let worker = Arc::new(Worker::new(&[("sync", 3_600)], |_, _| Err(HookError::Trap("unreachable".into()))));
     let mut site = Site::new(Store::memory(), &worker);

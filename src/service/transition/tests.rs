@@ -1,11 +1,15 @@
+use std::future::ready;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde_json::json;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value, json};
 
 use super::*;
 use crate::hooks::{
-    Binding, BootDecision, BootPlan, BootVerdict, Grant, Hold, HookError, ImageBoot, StatesFilter, TransitionVerdict,
+    Binding, BootDecision, BootPlan, BootVerdict, Grant, Hold, Hook, HookError, HookSet, ImageBoot, Plugin,
+    PluginStatus, RenderRequest, Reply, StatesFilter, TransitionDecision, TransitionVerdict,
 };
 use crate::service::fixtures::{Says, Site, by_ada};
 use crate::service::{HostsError, Outcome};
@@ -124,6 +128,24 @@ async fn a_redirect_cannot_order() {
 }
 
 #[tokio::test]
+async fn a_redirect_cannot_have_a_disk_wiped_after_it_was_installed() {
+    // Nobody knows the image `wipe` here, so it may write.
+    let may = async |to: &'static [&'static str]| {
+        let site = Site::with_host("new", vec![redirecting(to)]).await;
+        let host = site.service.find_one("1").await.unwrap();
+        let asked = "wipe,web,live".parse().unwrap();
+        site.service.may_become(&host, &asked, "operator", &Actor::Server, Run::Real).await
+    };
+    for to in [&["web", "wipe", "live"][..], &["live", "web", "wipe"], &["web", "wipe"]] {
+        let refused = may(to).await.unwrap_err();
+        assert!(refused.why.contains("wipe") && refused.why.contains("cannot order"), "{to:?}: {refused}");
+    }
+    for to in [&["wipe", "web"][..], &["live", "wipe", "web"], &["web", "live"], &["wipe"], &[]] {
+        assert!(matches!(may(to).await, Ok(MayBecome::Other { .. })), "{to:?}");
+    }
+}
+
+#[tokio::test]
 async fn without_the_grant_a_redirect_is_refused() {
     let mut binding = redirecting(&["live", "web"]);
     binding.grants.clear();
@@ -197,4 +219,54 @@ async fn documents_get_the_variables_of_plugins_or_wait_for_them() {
     site.bind(vec![render(Err(HookError::Retry { after_ms: 5, reason: "not yet".to_owned() }))]);
     let refused = site.service.post_install(&call, &base).await.unwrap_err();
     assert!(matches!(refused, crate::service::PostInstallRefused::Plugin(_)), "{refused}");
+}
+
+/// Denies everything, and notes the names of the questions.
+#[derive(Clone, Default)]
+struct Names(Arc<Mutex<Vec<String>>>);
+
+impl Plugin for Names {
+    fn name(&self) -> &'static str {
+        "names"
+    }
+
+    fn hooks(&self) -> HookSet {
+        [Hook::Transition, Hook::Render].into_iter().collect()
+    }
+
+    fn status(&self) -> PluginStatus {
+        PluginStatus::Ready { version: "1".to_owned(), origin: "native".to_owned(), digest: String::new() }
+    }
+
+    fn before<'a>(&'a self, call: &'a Call, _: &'a TransitionRequest) -> BoxFuture<'a, Reply<TransitionDecision>> {
+        self.0.lock().unwrap().push(call.id.clone());
+        let decision = TransitionDecision { verdict: TransitionVerdict::Deny("no".to_owned()), reason: String::new() };
+        ready(Reply::from(Ok(decision))).boxed()
+    }
+
+    fn variables<'a>(&'a self, call: &'a Call, _: &'a RenderRequest) -> BoxFuture<'a, Reply<Map<String, Value>>> {
+        self.0.lock().unwrap().push(call.id.clone());
+        ready(Reply::from(Ok(Map::new()))).boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_question_has_the_same_name_when_it_is_asked_again_and_no_other_has_not_even_in_a_restored_store() {
+    let site = Site::with_host("live", Vec::new()).await;
+    site.boot().await;
+    let (names, call) = (Names::default(), site.call().await);
+    site.bind(vec![Binding::new(Arc::new(names.clone()))]);
+    for states in ["web", "web", "live,web"] {
+        site.set(1, states, &by_ada()).await.unwrap_err();
+    }
+    site.service.post_install(&call, &"http://192.0.2.1:5000".parse().unwrap()).await.unwrap();
+    let names = names.0.lock().unwrap();
+    let [web, again, other, document] = names.as_slice() else { panic!("{names:?}") };
+    assert_eq!(web, again);
+    assert_ne!(web, other);
+    // The numbers of events begin anew in it, and those whom plugins talk to have seen them.
+    let generation = site.service.store.generation();
+    for (name, hook) in [(web, "transition"), (document, "render")] {
+        assert!(name.starts_with(&format!("{hook}-{generation}-1-")), "{name}");
+    }
 }

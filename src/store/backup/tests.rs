@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::*;
+use super::{format::Writer, *};
 use crate::{
     domain::{self, Actor, BootId, EventKind, Host, HostId, NextBoot, Offer, Writes},
     store::{
-        CatchUpStage, Orders, Store, StoreOptions,
+        CatchUpStage, OpenError, Orders, Store, StoreOptions,
         fixtures::{at, event, identity, mac, registration},
+        hosts::SCHEMA,
         keys,
-        kv::{Backend, Commit, Key, Kv, MAX_SCAN_ENTRIES},
+        kv::{Backend, Commit, Key, Kv, MAX_SCAN_ENTRIES, Op},
         memory::MemoryKv,
         record::{self, DeadLetter, OutboxCursor},
         restore::{Filled, RestoreError, fill_over},
@@ -144,6 +145,9 @@ fn assert_restored(old: &BTreeMap<Key, Bytes>, new: &BTreeMap<Key, Bytes>) {
     };
     let mut hosts = 0;
     for (key, value) in old {
+        if *key == keys::LAST_FORGOTTEN {
+            continue;
+        }
         if *key == keys::GENERATION {
             assert_ne!(new[key], value, "a restored store is another one");
         } else if key.as_bytes().starts_with(keys::HOT.as_bytes()) {
@@ -171,7 +175,12 @@ fn assert_restored(old: &BTreeMap<Key, Bytes>, new: &BTreeMap<Key, Bytes>) {
             assert_eq!(new.get(key), Some(value), "{key}");
         }
     }
-    assert_eq!(new.len(), old.len() + hosts + 2, "an event for each host, and the notes that it was restored");
+    let numbers = usize::from(!old.contains_key(&keys::LAST_FORGOTTEN));
+    assert_eq!(
+        new.len(),
+        old.len() + hosts + 2 + numbers,
+        "an event for each host, and the notes that it was restored"
+    );
 }
 
 proptest! {
@@ -250,6 +259,26 @@ async fn a_host_that_becomes_known_after_a_restore_is_quarantined_until_that_is_
 }
 
 #[tokio::test]
+async fn a_number_that_was_given_away_after_the_backup_is_given_to_no_other_machine() {
+    let store = Store::over(Backend::Memory(MemoryKv::default())).await.unwrap();
+    for step in [Step::Register(1), Step::Register(3), Step::Forget(2)] {
+        happen(&store, &step).await;
+    }
+    let backup = dumped(&store).await;
+    happen(&store, &Step::Register(5)).await;
+    assert!(store.host(HostId::new(3)).await.unwrap().is_some(), "what the backup does not know");
+    let new = filled(&backup).await.unwrap();
+    happen(&new, &Step::Register(7)).await;
+    let known: Vec<u64> = new.hosts(None, 9).await.unwrap().iter().map(|host| host.id.get()).collect();
+    assert_eq!(known, [1, 1_001]);
+    // Nor after the next one.
+    let again = filled(&dumped(&new).await).await.unwrap();
+    happen(&again, &Step::Register(9)).await;
+    assert!(again.host(HostId::new(2_001)).await.unwrap().is_some());
+    assert!(again.check(|_| ()).await.unwrap().is_good());
+}
+
+#[tokio::test]
 async fn after_a_restore_no_plugin_orders_until_it_is_approved_and_all_are_told_of_the_quarantine() {
     let store = Store::over(Backend::Memory(MemoryKv::default())).await.unwrap();
     let [cmdb, wild, unknown] = ["cmdb", "wild", "unknown"].map(|name| name.parse().unwrap());
@@ -318,6 +347,45 @@ async fn a_backup_that_was_cut_or_changed_anywhere_is_refused() {
     let newer = String::from_utf8_lossy(&good).replace("kiwispray backup 1", "kiwispray backup 2");
     assert!(matches!(check(newer.as_bytes()), Err(BackupError::Newer { .. })));
     assert!(matches!(filled(&good[..good.len() - 1]).await, Err(RestoreError::Backup(_))));
+}
+
+/// The bytes before the first record of a backup by this program, and what makes the next ones.
+fn begun(schema: u64) -> (Writer, Vec<u8>) {
+    let about = About { program: "9.9".to_owned(), schema, generation: "0".to_owned(), taken_at: at(10) };
+    let (writer, bytes) = Writer::begin(&about);
+    (writer, bytes.to_vec())
+}
+
+#[test]
+fn a_length_that_cannot_be_is_refused_before_anything_is_made_of_it() {
+    let check = |bytes: &[u8]| Reader::open(bytes).and_then(|reader| reader.check(|_| ()));
+    let frame = |kind: u8, length: u32, sum: u32, payload: &[u8]| {
+        [&[kind][..], &length.to_be_bytes(), &sum.to_be_bytes(), payload].concat()
+    };
+    for length in [u32::MAX, 1 << 31, 2 << 20] {
+        let first = [b"kiwispray backup 1\n".to_vec(), frame(b'A', length, 0, b"")].concat();
+        assert!(matches!(check(&first), Err(BackupError::Damaged { at: 19 })), "{length}");
+        let later = [begun(1).1, frame(b'P', length, 0, b"")].concat();
+        assert!(matches!(check(&later), Err(BackupError::Damaged { .. })), "{length}");
+    }
+    // A key that is longer than its record, longer than any, or none; and a record that ends within the length of its key.
+    for payload in [&b"\xff\xffkey"[..], &[&[0x02, 0x01][..], &[b'k'; 600]].concat(), b"\0\0value", b"\0"] {
+        let sum = crc32c::crc32c(&[b"P", payload].concat());
+        let bytes = [begun(1).1, frame(b'P', u32::try_from(payload.len()).unwrap(), sum, payload)].concat();
+        assert!(matches!(check(&bytes), Err(BackupError::Damaged { .. })), "{payload:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_layout_is_refused_wherever_the_backup_says_it() {
+    let refused = filled(&begun(SCHEMA + 1).1).await.map(drop).unwrap_err();
+    assert!(matches!(&refused, RestoreError::Backup(BackupError::Newer { program }) if program == "9.9"), "{refused}");
+    // It says so only in the store that it holds.
+    let (mut writer, mut bytes) = begun(SCHEMA);
+    bytes.extend(writer.ops(&[Op::Put(keys::SCHEMA, record::encode_number(SCHEMA + 1))]));
+    bytes.extend(writer.end());
+    let refused = filled(&bytes).await.map(drop).unwrap_err();
+    assert!(matches!(refused, RestoreError::Open(OpenError::Newer { .. })), "{refused}");
 }
 
 #[tokio::test]

@@ -87,6 +87,23 @@ async fn derived_index(store: &Store) -> BTreeMap<Key, Vec<HostId>> {
 }
 
 #[tokio::test]
+async fn a_server_that_was_killed_in_a_job_starts_on_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &OPTIONS).await.unwrap();
+    assert!(store.take_lease("cmdb", 7, time(0), time(60)).await.unwrap());
+    let host = register(&store, 1).await;
+    drop(store);
+    let full = SledOptions { min_free_bytes: u64::MAX, ..OPTIONS };
+    let store = Store::open(dir.path(), &full).await.unwrap();
+    assert_eq!(store.host(host.id).await.unwrap(), Some(host));
+    assert!(matches!(store.writable(), Err(StoreError::Kv(KvError::Full { .. }))));
+    drop(store);
+    // With room again nobody waits for whoever was killed.
+    let store = Store::open(dir.path(), &OPTIONS).await.unwrap();
+    assert!(store.take_lease("cmdb", 8, time(1), time(61)).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_registered_host_is_found_by_every_value_it_has() {
     for at in fixtures().await {
         let host = register(&at.store, 7).await;

@@ -104,6 +104,9 @@ impl Store {
         if let Some(tombstone) = tombstone {
             commit.delete(keys::tombstone(tombstone.id));
         }
+        if let Some((key, value)) = spent_order(id, &change) {
+            commit.put(key, value);
+        }
         commit.put(keys::cold(id), record::encode_cold(&change.host).map_err(unreadable(&keys::cold(id)))?);
         commit.put(keys::hot(id), record::encode_hot(&change.host));
         self.put_events(&mut commit, &change.events).await?;
@@ -142,9 +145,7 @@ impl Store {
             false => Some(record::encode_cold(after).map_err(unreadable(&keys::cold(after.id)))?),
         };
         // In the very commit of the order: neither can be durable without the other.
-        let spent = change.order.as_ref().map(|name| {
-            (keys::spent_order(before.id, name), record::encode_spent_order(name, change.host.event_count))
-        });
+        let spent = spent_order(before.id, &change);
         for _ in 0..MOST_TRIES {
             let mut commit = Commit::default();
             self.guard_version(&mut commit, before).await?;
@@ -348,6 +349,12 @@ impl Indexed {
 }
 
 /// What leaves the indexes and what enters them.
+/// Where the name of the order that a change is stays remembered, for ever.
+fn spent_order(id: HostId, change: &Change) -> Option<(Key, bytes::Bytes)> {
+    let name = change.order.as_ref()?;
+    Some((keys::spent_order(id, name), record::encode_spent_order(name, change.host.event_count)))
+}
+
 fn index_difference(before: &Identity, after: &Identity) -> Result<(Vec<Key>, Vec<Key>), StoreError> {
     // Most commits are boots; they compare two identities and build no keys.
     if before == after {

@@ -6,7 +6,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -142,9 +142,16 @@ pub(super) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, OpenErro
 
 /// Before everything else: a second process must not even look at sled's files.
 pub(super) fn lock(dir: &Path) -> Result<LockFile, OpenError> {
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join(LOCK_FILE));
-    let file = LockFile(file.map_err(|source| failed("lock", dir, source))?);
-    wait_for_lock(&file.0, dir)?;
+    let path = dir.join(LOCK_FILE);
+    let file = loop {
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = LockFile(file.map_err(|source| failed("lock", dir, source))?);
+        wait_for_lock(&file.0, dir)?;
+        // A restore that had it may have put another folder in the place of this one, which has a lock of its own.
+        if is_at(&file.0, &path).map_err(|source| failed("lock", dir, source))? {
+            break file;
+        }
+    };
     // sled locks its log too, and would call it an error of reading that another process still does.
     match File::open(dir.join(LOG_FILE)) {
         Ok(log) => {
@@ -157,6 +164,16 @@ pub(super) fn lock(dir: &Path) -> Result<LockFile, OpenError> {
     // Only for the message to others; that the file cannot be written is found out by those who must.
     drop(file.0.set_len(0).and_then(|()| file.0.write_all_at(std::process::id().to_string().as_bytes(), 0)));
     Ok(file)
+}
+
+/// Whether this very file is found at a path.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(found) => Ok((found.dev(), found.ino()) == (own.dev(), own.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Patient, as locks outlive their process for a moment: it may be ending, or another may just have forked from it.

@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{
-    OpenError, SledKv, SledOptions,
+    OpenError, SledKv, SledOptions, lock_folder,
     open::{Damage, LOG_FILE, WATERMARK_FILE},
 };
 use crate::store::kv::{Commit, Key, Kv, KvError, Outcome, Revision, Stopped};
@@ -259,6 +259,25 @@ async fn after_a_failed_sync_nothing_is_acknowledged_or_shown() {
     assert!(matches!(kv.stopped().await, Stopped::Failed { .. }));
     assert!(kv.writable().is_err());
     kv.close().await;
+}
+
+#[test]
+fn who_waits_for_a_folder_gets_the_one_that_is_in_its_place_by_then() {
+    let base = tempfile::tempdir().unwrap();
+    let [place, aside, new] = ["store", "aside", "new"].map(|name| base.path().join(name));
+    fs::create_dir(&place).unwrap();
+    fs::create_dir(&new).unwrap();
+    let restoring = lock_folder(&place).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| lock_folder(&place).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        fs::rename(&place, &aside).unwrap();
+        fs::rename(&new, &place).unwrap();
+        drop(restoring);
+        let _waited_for = waiting.join().unwrap();
+        assert!(matches!(open(&place), Err(OpenError::InUse { .. })), "it has the folder that it named");
+        drop(lock_folder(&aside).unwrap());
+    });
 }
 
 #[tokio::test]

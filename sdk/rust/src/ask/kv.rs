@@ -12,6 +12,9 @@ use crate::testing::kv as core;
 
 use super::retry;
 
+/// Keys that the core gives at a time, however many are asked for.
+pub(crate) const PAGE_KEYS: usize = 256;
+
 /// What stands at a key, with its version.
 ///
 /// # Errors
@@ -62,7 +65,18 @@ pub fn delete(key: &str, expect: Expect) -> Result<(), KvError> {
 /// # Errors
 /// As for [`get`].
 pub fn list(prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<String>, KvError> {
-    core::list(prefix, after, limit)
+    let most = limit as usize;
+    let mut keys: Vec<String> = Vec::new();
+    while keys.len() < most {
+        let wanted = (most - keys.len()).min(PAGE_KEYS);
+        let page = core::list(prefix, keys.last().map(String::as_str).or(after), wanted as u32)?;
+        let is_last = page.len() < wanted;
+        keys.extend(page);
+        if is_last {
+            break;
+        }
+    }
+    Ok(keys)
 }
 
 impl From<KvError> for Error {

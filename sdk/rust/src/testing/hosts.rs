@@ -53,9 +53,9 @@ pub(crate) fn page(after: Option<u64>, limit: u32) -> Result<HostPage, HostsErro
 }
 
 pub(crate) fn find(key: &str, value: &str, after: Option<u64>, limit: u32) -> Result<HostPage, HostsError> {
-    let is_invalid = key.is_empty() || key.split('.').any(str::is_empty);
-    if is_invalid {
-        return Err(HostsError::Invalid(format!("{key:?} is nothing to find hosts by")));
+    let is_key = matches!(key, "serial" | "uuid" | "mac" | "hostname") || searched_keys(key).is_some();
+    if !is_key || value.is_empty() {
+        return Err(HostsError::Invalid(format!("{key:?} is nothing to find hosts by, or {value:?} nothing to find")));
     }
     hosts(|hosts| Ok(hosts.page(after, limit, |host| has(host, key, value))))
 }
@@ -155,6 +155,14 @@ fn keys(path: &str) -> Result<Vec<String>, HostsError> {
     if keys.iter().any(String::is_empty) { Err(invalid()) } else { Ok(keys) }
 }
 
+/// The keys of a metadata path that hosts are found by: below `metadata.`, or several.
+fn searched_keys(key: &str) -> Option<Vec<String>> {
+    match key.strip_prefix("metadata.") {
+        Some(path) => keys(path).ok(),
+        None => keys(key).ok().filter(|keys| keys.len() > 1),
+    }
+}
+
 fn set(metadata: &mut Map<String, Value>, keys: &[String], value: Value) {
     let Some((key, rest)) = keys.split_first() else { return };
     if rest.is_empty() {
@@ -187,7 +195,7 @@ fn has(host: &KnownHost, key: &str, value: &str) -> bool {
         "mac" => host.macs.iter().any(|mac| mac.eq_ignore_ascii_case(&value.replace('-', ":"))),
         "hostname" => host.hostname.as_deref() == Some(value),
         path => {
-            let Ok(keys) = keys(path) else { return false };
+            let Some(keys) = searched_keys(path) else { return false };
             let metadata: Value = serde_json::from_str(&host.metadata).unwrap_or_default();
             match keys.iter().try_fold(&metadata, |inner, key| inner.get(key)) {
                 Some(Value::String(text)) => text == value,
@@ -253,7 +261,10 @@ mod tests {
             assert_eq!(ask::hosts::find("serial", "s7").unwrap().len(), 250);
             assert_eq!(ask::hosts::find("site.rack", "r42").unwrap()[0].id, 42);
             assert_eq!(ask::hosts::find("mac", "52-54-00-00-00-07").unwrap().len(), 250);
-            assert!(matches!(ask::hosts::find("", "x"), Err(HostsError::Invalid(_))));
+            assert_eq!(ask::hosts::find("metadata.site.rack", "r42").unwrap()[0].id, 42);
+            for (key, value) in [("", "x"), ("site", "x"), ("a..b", "x"), ("serial", "")] {
+                assert!(matches!(ask::hosts::find(key, value), Err(HostsError::Invalid(_))), "{key}={value}");
+            }
             let page = ask::hosts::page(Some(248), 1000).unwrap();
             assert_eq!((page.hosts.len(), page.next), (2, None));
         });

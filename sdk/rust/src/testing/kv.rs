@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use super::{Core, DECIDING, OUTSIDE, with};
+use crate::ask::kv::PAGE_KEYS;
 use crate::bindings::kv::{Entry, Expect, KvError};
 
 /// What [`Core`] keeps for the plugin.
@@ -90,7 +91,7 @@ pub(crate) fn list(prefix: &str, after: Option<&str>, limit: u32) -> Result<Vec<
     kv(|kv, _| {
         let keys = kv.entries.keys().filter(|key| key.starts_with(prefix));
         let later = keys.filter(|key| after.is_none_or(|after| key.as_str() > after));
-        Ok(later.take(limit as usize).cloned().collect())
+        Ok(later.take(PAGE_KEYS.min(limit as usize)).cloned().collect())
     })
 }
 
@@ -142,6 +143,13 @@ mod tests {
         let core = Core::new().entry("h/2", "").entry("h/1", "").entry("other", "").entry("h/3", "");
         assert_eq!(core.run(|| ask::kv::list("h/", Some("h/1"), 1)), Ok(vec!["h/2".to_owned()]));
         assert_eq!(core.run(|| ask::kv::list("h/", None, 9)).unwrap().len(), 3);
+        assert!(core.run(|| ask::kv::list("h/", None, 0)).unwrap().is_empty());
+        let core = (0..600).fold(Core::new(), |core, n| core.entry(&format!("h/{n:03}"), ""));
+        assert_eq!(core.run(|| list("h/", None, 1_000)).unwrap().len(), 256, "as the core does");
+        for (limit, expected) in [(256, 256), (257, 257), (599, 599), (600, 600), (1_000, 600)] {
+            let keys = core.run(|| ask::kv::list("h/", None, limit)).unwrap();
+            assert_eq!((keys.len(), keys.last().cloned()), (expected, Some(format!("h/{:03}", expected - 1))));
+        }
     }
 
     #[test]

@@ -190,6 +190,30 @@ async fn an_event_that_fails_too_often_is_a_dead_letter_that_can_be_replayed_and
 }
 
 #[tokio::test]
+async fn a_dead_letter_that_is_replayed_twice_at_once_is_told_once() {
+    let works = Arc::new(AtomicBool::new(false));
+    let now_works = Arc::clone(&works);
+    let plugin = Arc::new(Listener::new(move |_, events| match works.load(Ordering::Relaxed) {
+        true => Ok(count(events)),
+        false => Err(HookError::Invalid("no".into())),
+    }));
+    let mut site = Site::bound(Store::memory(), &plugin);
+    site.start().await;
+    site.host().await;
+    site.quiet().await;
+    assert_eq!(site.state().await.dead_letters, 1);
+    now_works.store(true, Ordering::Relaxed);
+    let closed = plugin.gate.write().await;
+    let replay = || site.service.replay_dead_letters("webhook", Letters::All, None);
+    let (one, other, ()) = tokio::join!(replay(), replay(), async {
+        until("one of them tells it", || plugin.calls().len() > 1).await;
+        drop(closed);
+    });
+    let told = one.unwrap().told + other.unwrap().told;
+    assert_eq!((told, plugin.told()), (1, vec![(1, 1)]));
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_to_a_plugin_is_a_dead_letter_at_once_and_nothing_else_is() {
     let plugin = Arc::new(Listener::new(|_, events| {
         if events.iter().any(|event| host(event) == 2 && event.host_seq == 2) {
