@@ -59,9 +59,7 @@ pub enum RenderError {
         remedy: &'static str,
     },
     /// The template uses a variable that was not given.
-    #[error(
-        "{origin} line {line}: there is no variable {variable}; see the template's header comment for those that exist, or guard it with {{{{#if {variable}}}}}"
-    )]
+    #[error("{origin} line {line}: there is no variable {variable}; {}", remedy(variable))]
     UnknownVariable {
         /// The template's file.
         origin: Origin,
@@ -110,6 +108,15 @@ pub enum RenderError {
         /// The bound.
         limit_bytes: usize,
     },
+}
+
+/// What to do about a variable that is not there.
+fn remedy(variable: &str) -> String {
+    let known = match variable.strip_prefix("host.metadata.") {
+        Some(_) => "put it into the host's metadata",
+        None => "see the template's header comment for those that exist",
+    };
+    format!("{known}, or guard it with {{{{#if {variable}}}}}")
 }
 
 /// A template that cannot be used, as found by [`check_all`](super::Renderer::check_all).

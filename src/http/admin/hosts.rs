@@ -12,7 +12,7 @@ use crate::service::{Act, Terms};
 use crate::wire::{ActOnHost, AddHost, AdoptMachine, Changed, EditHost, LockHost, NEXT_CURSOR, Page};
 
 use super::error::Refusal;
-use super::parse::{bad, document, if_match, list_query, merge, metadata, states};
+use super::parse::{bad, document, fresh_metadata, if_match, list_query, merge, states};
 use super::{Admin, Peer, Shared, view};
 
 /// Hosts on a page, unless less is asked for.
@@ -225,7 +225,7 @@ fn registration(admin: &Admin, wanted: AddHost, actor: &Actor) -> Answer<Registr
         hardware: crate::domain::Hardware::default(),
         hostname: wanted.hostname.as_deref().map(|name| name.parse::<Hostname>().map_err(bad)).transpose()?,
         states: wanted.states.as_deref().map(states).transpose()?.unwrap_or_else(States::new_host),
-        metadata: metadata(wanted.metadata)?,
+        metadata: fresh_metadata(wanted.metadata)?,
         why: format!("registered by {by}"),
     })
 }

@@ -12,7 +12,7 @@ use crate::service::{Newcomer, Taken};
 use crate::wire::{TakeHost, TakeHosts, TookHost};
 
 use super::error::Refusal;
-use super::parse::{bad, document, metadata, states};
+use super::parse::{bad, document, fresh_metadata, states};
 use super::{Admin, Peer, Shared};
 
 /// More than anybody has; beyond it, a number is a mistake that would leave none for others.
@@ -62,7 +62,7 @@ fn newcomer(admin: &Admin, host: TakeHost, actor: &Actor) -> Result<Newcomer, Re
         hardware: Hardware::default(),
         hostname: hostname.as_deref().map(|name| name.parse::<Hostname>().map_err(bad)).transpose().map_err(about)?,
         states: states(&queue).map_err(about)?,
-        metadata: metadata(map).map_err(about)?,
+        metadata: fresh_metadata(map).map_err(about)?,
         why: format!("taken over from another server by {by}"),
     };
     Ok(Newcomer { id: HostId::new(id), registration, seen })

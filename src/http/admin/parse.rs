@@ -59,8 +59,13 @@ pub(super) fn states(names: &[String]) -> Result<States, Refusal> {
 }
 
 /// Metadata.
-pub(super) fn metadata(map: serde_json::Map<String, serde_json::Value>) -> Result<Metadata, Refusal> {
+fn metadata(map: serde_json::Map<String, serde_json::Value>) -> Result<Metadata, Refusal> {
     Metadata::try_from(map).map_err(bad)
+}
+
+/// Metadata of a host that nobody knew: what is said to be absent is not there.
+pub(super) fn fresh_metadata(map: serde_json::Map<String, serde_json::Value>) -> Result<Metadata, Refusal> {
+    Metadata::default().merged(&metadata(map)?).map_err(bad)
 }
 
 /// Metadata to be merged.
