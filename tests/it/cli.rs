@@ -258,6 +258,8 @@ fn programs_are_answered_by_problems_with_stable_codes() {
     assert_eq!(code("POST /api/v1/hosts", "", "{\"serial\":\"Default string\"}"), "bad_request");
     assert_eq!(code("POST /api/v1/hosts", "", "{\"serial\":\"sn-1\"}"), "host_known");
     assert_eq!(code("POST /api/v1/hosts", "", "{}"), "no_identity");
+    assert_eq!(code("GET /api/v1/hosts/%ff", "", ""), "bad_request");
+    assert_eq!(code("POST /api/v1/hosts", "", &" ".repeat((1 << 20) + 1)), "too_large");
     assert_eq!(code("PUT /api/v1/images/x", "", &format!("{}ustar", "\0".repeat(257))), "device_needed");
     assert_eq!(code("PUT /api/v1/images/x?kernel=k&kernel_bytes=1&writes=wipe", "", "k"), "device_needed");
     assert_eq!(code("PUT /api/v1/images/x?kernel=k&kernel_bytes=1", "", "k"), "bad_request");

@@ -23,6 +23,8 @@ pub(super) enum Refusal {
     Schedule(ScheduleError),
     /// The request itself is wrong.
     BadRequest(String),
+    /// The request has more than is taken.
+    TooLarge,
     /// There is nothing to explain yet.
     Unexplained(String),
     /// A plugin stores nothing there.
@@ -68,6 +70,7 @@ impl Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "store_failed")
             }
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::Unexplained(_) => (StatusCode::NOT_FOUND, "not_seen"),
             Self::NoKey(_) => (StatusCode::NOT_FOUND, "key_not_found"),
             Self::Delivery(_) => (StatusCode::SERVICE_UNAVAILABLE, "store_failed"),
@@ -94,6 +97,7 @@ impl Refusal {
             Self::Outbox(error) => error.to_string(),
             Self::Schedule(error) => error.to_string(),
             Self::BadRequest(why) | Self::Unexplained(why) | Self::NoKey(why) => why.clone(),
+            Self::TooLarge => "the body is longer than what is taken here".to_owned(),
             Self::Delivery(error) => error.to_string(),
             Self::NotTheServer => "this is for servers of the same account only".to_owned(),
             Self::NoRoute => "the admin plane has no such path".to_owned(),

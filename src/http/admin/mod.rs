@@ -31,6 +31,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
@@ -149,5 +152,21 @@ pub fn router(people: People, about: About, shutdown: CancellationToken) -> Rout
         .fallback(async || Refusal::NoRoute)
         .method_not_allowed_fallback(async || Refusal::NoMethod)
         .layer(DefaultBodyLimit::max(MOST_BODY_BYTES))
+        .layer(map_response(as_problem))
         .with_state(Arc::new(Admin { service, roster, reloader, about, shutdown }))
+}
+
+/// What is refused before a handler sees it is refused in plain text by axum; programs are promised problems.
+async fn as_problem(response: Response) -> Response {
+    let is_text = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/plain");
+    if !response.headers().get(header::CONTENT_TYPE).is_some_and(is_text) {
+        return response;
+    }
+    match response.status() {
+        StatusCode::BAD_REQUEST => {
+            Refusal::BadRequest("the request is no UTF-8, or not whole".to_owned()).into_response()
+        }
+        StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge.into_response(),
+        _ => response,
+    }
 }
