@@ -332,6 +332,8 @@ fn other_methods_are_not_allowed_and_other_paths_are_not_there() {
         server.http().request(method, &finish, &[], b"").expect(405);
         server.http().request(method, &boot.call("fail"), &[], b"").expect(405);
     }
+    let head = server.http().request("HEAD", &finish, &[], b"").expect(405);
+    assert_eq!(head.header("allow"), Some("GET, POST"));
     server.get(&boot.call("update")).expect(405);
     for path in ["/", "/known_hosts.json", "/data/store/db", "/api/v1/hosts", "/healthz", "/bootstrap/", "/b"] {
         server.get(path).expect(404);

@@ -52,8 +52,8 @@ pub fn router(plane: BootPlane) -> Router {
         .route("/boot.ipxe", get(bootstrap::first_script))
         .route("/bootstrap", get(bootstrap::bootstrap).head(bootstrap::glance))
         .route("/post-install", get(report::post_install))
-        .route("/finish", get(report::finish).post(report::finish).head(not_allowed))
-        .route("/fail", get(report::fail).post(report::fail).head(not_allowed))
+        .route("/finish", get(report::finish).post(report::finish).head(no_glance))
+        .route("/fail", get(report::fail).post(report::fail).head(no_glance))
         .route("/state", get(report::state))
         .route("/update", axum::routing::post(report::update))
         .route("/hosts", get(hosts::hosts))
@@ -69,6 +69,13 @@ pub fn router(plane: BootPlane) -> Router {
 
 async fn not_allowed() -> Response {
     plain(StatusCode::METHOD_NOT_ALLOWED, "this method is not allowed here")
+}
+
+/// To look at a report would be to report.
+async fn no_glance() -> Response {
+    let mut response = not_allowed().await;
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+    response
 }
 
 /// One plain sentence.
