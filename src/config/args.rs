@@ -1,4 +1,5 @@
-//! The flags of `kiwispray serve`; each is also an environment variable, and a flag wins.
+//! The flags of `kiwispray serve`; each is also an environment variable, and a flag wins. `--init` alone is none: in the
+//! environment of a service it would outlast the first start, and let a store that vanished begin anew.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,7 +52,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "A,B", env = "KIWISPRAY_DHCP_RANGE")]
     pub dhcp_range: Option<DhcpRange>,
     /// Another server gives the addresses; dnsmasq adds only what booting needs
-    #[arg(long, conflicts_with = "dhcp_range")]
+    #[arg(long, env = "KIWISPRAY_PROXY_DHCP", conflicts_with = "dhcp_range")]
     pub proxy_dhcp: bool,
     /// Where iPXE's binaries are, if not where the distribution puts them
     #[arg(long, value_name = "DIR", env = "KIWISPRAY_IPXE_DIR")]

@@ -185,6 +185,13 @@ fn environment_variables_are_flags_and_flags_win() {
     command.args(["--listen", "127.0.0.1:0", "--data-dir", "nosuch"]);
     assert!(refusal(&Run::of(command), 1).contains("nosuch"));
     assert_eq!(Run::of(command_with_nonsense(&site)).code, 2);
+    assert!(refusal(&Run::of(command_with_proxy(&site)), 2).contains("--proxy-dhcp: this needs an interface"));
+}
+
+fn command_with_proxy(site: &Site) -> std::process::Command {
+    let mut command = command(site);
+    command.env("KIWISPRAY_PROXY_DHCP", "true").args(["serve", "--listen", "127.0.0.1:0"]);
+    command
 }
 
 fn command_with_nonsense(site: &Site) -> std::process::Command {
