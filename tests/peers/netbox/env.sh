@@ -19,12 +19,12 @@ python() {
 PATH=$PATH:$(printf '%s:' /usr/lib/postgresql/*/bin | sed 's/:$//')
 postgres_user() { if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups -- "$@"; else "$@"; fi; }
 running() { [ -s "$RUN/$1.pid" ] && kill -0 "$(head -1 "$RUN/$1.pid")" 2>/dev/null; }
-# Ends a process by its number, and waits until it is gone.
+# `end NAME [SIGNAL]` ends a process by its number, and waits until it is gone.
 end() {
     running "$1" || return 0
     local pid i
     pid=$(head -1 "$RUN/$1.pid")
-    kill -TERM "$pid"
+    kill "-${2:-TERM}" "$pid"
     for i in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep .1; done
     kill -KILL "$pid" 2>/dev/null || true
     rm -f "$RUN/$1.pid"
