@@ -77,12 +77,12 @@ pub struct Config {
     pub plugins_d: PathBuf,
 }
 
-/// What a data directory means that is missing, or holds no store.
+/// What a data directory means that is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingDataDir {
-    /// A first start, unless something tells that a server ran there.
+    /// It is made: nobody named it.
     Create,
-    /// A first start, whatever is there: someone said `--init`.
+    /// A first start, whatever tells against it: someone said `--init`.
     Init,
     /// Someone named it, so it should be there: an empty store in its place would make a whole fleet unknown.
     Refuse,
@@ -286,17 +286,19 @@ impl Config {
     /// # Errors
     /// The sentence for the operator.
     pub fn check_data_dir(&self) -> Result<(), ConfigError> {
-        let may_begin = match self.missing_data_dir {
-            MissingDataDir::Init => true,
-            MissingDataDir::Create => !data_dir::has_remains(&self.data_dir),
-            MissingDataDir::Refuse => false,
-        };
-        if may_begin || data_dir::has_store(&self.data_dir) {
+        if self.missing_data_dir == MissingDataDir::Init || data_dir::has_store(&self.data_dir) {
             return Ok(());
         }
-        let wrong = if data_dir::is_there(&self.data_dir) { "holds no store" } else { "is missing" };
-        let what =
-            format!("the data directory {wrong}; is its disk mounted? To start with a new, empty store, add --init");
+        let wrong = if let Some(disk) = data_dir::unmounted(&self.data_dir) {
+            format!("holds no store, and /etc/fstab names a file system that is not mounted at {}", disk.display())
+        } else if data_dir::has_remains(&self.data_dir) {
+            "holds no store, though a server ran there".to_owned()
+        } else if self.missing_data_dir == MissingDataDir::Refuse && !data_dir::is_there(&self.data_dir) {
+            "is missing; is its disk mounted?".to_owned()
+        } else {
+            return Ok(());
+        };
+        let what = format!("the data directory {wrong} - to start with a new, empty store, add --init");
         let at = Where::Whole { file: self.data_dir.clone() };
         Err(ConfigError { problems: vec![Problem { at, what }] })
     }

@@ -65,34 +65,36 @@ fn inside_a_checkout_all_folders_are_the_checkouts() {
 }
 
 #[test]
-fn a_named_data_directory_that_is_missing_or_has_no_store_is_refused_without_init() {
+fn a_named_data_directory_that_is_missing_is_refused_without_init() {
     let (_root, around) = machine(&[]);
-    let named = Config::load(&args(&["--data-dir", "store"]), &around).unwrap();
+    let named = Config::load(&args(&["--data-dir", "kiwi"]), &around).unwrap();
     let said = named.check_data_dir().unwrap_err().to_string();
     assert!(said.contains("is missing; is its disk mounted?") && said.ends_with("add --init"), "{said}");
-    let init = Config::load(&args(&["--data-dir", "store", "--init"]), &around).unwrap();
+    let init = Config::load(&args(&["--data-dir", "kiwi", "--init"]), &around).unwrap();
     assert!(init.check_data_dir().is_ok());
+    let (_root, around) = machine(&[("here/kiwispray.toml", "data_dir = \"kiwi\"\n")]);
+    assert!(Config::load(&ServeArgs::default(), &around).unwrap().check_data_dir().is_err());
 }
 
 #[test]
-fn a_named_data_directory_without_a_store_is_refused_without_init() {
-    // The mount point of a disk, a store of which only the lock is left, and a folder of somebody else.
-    for file in ["lost+found/x", "store/lock", "plugins/mine.wasm"] {
+fn a_named_data_directory_is_begun_only_where_no_server_ran() {
+    let with = |file: &str, flags: &[&str]| {
         let (_root, around) = machine(&[(&format!("here/kiwi/{file}"), "")]);
-        let named = Config::load(&args(&["--data-dir", "kiwi"]), &around).unwrap();
-        let said = named.check_data_dir().unwrap_err().to_string();
-        assert!(said.contains("holds no store; is its disk mounted?") && said.ends_with("add --init"), "{said}");
-        let init = Config::load(&args(&["--data-dir", "kiwi", "--init"]), &around).unwrap();
-        assert!(init.check_data_dir().is_ok());
+        Config::load(&args(&[&["--data-dir", "kiwi"], flags].concat()), &around).unwrap().check_data_dir()
+    };
+    // A disk that was made for it, and what somebody put there before the first start.
+    for file in ["lost+found/x", "plugins/mine.wasm"] {
+        assert!(with(file, &[]).is_ok(), "{file}");
+    }
+    for file in ["store/lock", "store.before-restore-7/db", "admin.sock"] {
+        let said = with(file, &[]).unwrap_err().to_string();
+        assert!(said.contains("holds no store, though a server ran there") && said.ends_with("add --init"), "{said}");
+        assert!(with(file, &["--init"]).is_ok(), "{file}");
     }
     // Half a store is for whoever opens it to judge, who never makes a new one of it.
     for file in ["store/db", "store/watermark"] {
-        let (_root, around) = machine(&[(&format!("here/kiwi/{file}"), "")]);
-        let named = Config::load(&args(&["--data-dir", "kiwi"]), &around).unwrap();
-        assert!(named.check_data_dir().is_ok(), "{file}");
+        assert!(with(file, &[]).is_ok(), "{file}");
     }
-    let (_root, around) = machine(&[("here/kiwispray.toml", "data_dir = \"kiwi\"\n"), ("here/kiwi/x", "")]);
-    assert!(Config::load(&ServeArgs::default(), &around).unwrap().check_data_dir().is_err());
 }
 
 #[test]

@@ -84,13 +84,15 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     if !folder.is_dir {
         return fail("is no folder".to_owned(), "name another one by --data-dir".to_owned());
     }
-    if !folder.has_store && facts.when_missing == MissingDataDir::Refuse {
-        return fail(
-            "holds no store".to_owned(),
-            "mount its disk, or restore a backup; for a first start say --init".to_owned(),
-        );
-    }
     let mut findings = vec![ownership(facts, folder, &path)];
+    if !folder.has_store && facts.when_missing == MissingDataDir::Refuse {
+        findings.push(Finding::warn(
+            CHECK,
+            &path,
+            "holds no store, and a start may begin an empty one".to_owned(),
+            "mount its disk, or restore a backup, unless this is a first start".to_owned(),
+        ));
+    }
     if folder.mode & 0o007 != 0 {
         findings.push(Finding::warn(
             CHECK,

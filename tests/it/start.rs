@@ -109,10 +109,18 @@ fn a_named_data_directory_that_is_missing_is_refused_without_init() {
     let run = serve(&site, &["--listen", "127.0.0.1:0"]);
     assert!(refusal(&run, 1).contains("elsewhere"), "{run:?}");
     assert!(!site.path("data").exists() && !site.path("elsewhere").exists());
-    // Where a disk is not mounted, there is an empty folder.
-    std::fs::create_dir(site.path("elsewhere")).unwrap();
-    let run = serve(&site, &["--listen", "127.0.0.1:0"]);
-    assert!(refusal(&run, 1).contains("holds no store") && site.path("elsewhere").read_dir().unwrap().next().is_none());
+}
+
+#[test]
+fn an_empty_data_directory_that_somebody_made_is_a_first_start() {
+    let mut server = Site::new().serve();
+    server.terminate();
+    let data = server.site.path("data");
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::create_dir(&data).unwrap();
+    // Without `--init`.
+    server.restart();
+    assert_eq!(Machine::new(1).boot(&server).host, Some(1));
 }
 
 #[test]
@@ -121,16 +129,14 @@ fn a_store_that_vanished_is_not_made_anew_and_init_harms_none() {
     Machine::new(1).boot(&server);
     server.terminate();
     let site = &server.site;
-    // The disk is not mounted: what is there is an empty folder.
     std::fs::rename(site.path("data"), site.path("disk")).unwrap();
-    std::fs::create_dir(site.path("data")).unwrap();
     let without_init = ["--config", "kiwispray.toml", "--data-dir", "data", "--listen", "127.0.0.1:0"];
     let run = serve(site, &without_init);
     let sentence = refusal(&run, 1);
-    assert!(sentence.contains("the data directory holds no store") && sentence.contains("mounted?"), "{sentence}");
-    assert_eq!(std::fs::read_dir(site.path("data")).unwrap().count(), 0, "nothing was made");
+    assert!(sentence.contains("the data directory is missing") && sentence.contains("mounted?"), "{sentence}");
+    assert!(!site.path("data").exists(), "nothing was made");
     // Somebody took the files out of the store.
-    std::fs::create_dir(site.path("data/store")).unwrap();
+    std::fs::create_dir_all(site.path("data/store")).unwrap();
     std::fs::copy(site.path("disk/store/lock"), site.path("data/store/lock")).unwrap();
     assert!(refusal(&serve(site, &without_init), 1).contains("holds no store"));
     std::fs::remove_dir_all(site.path("data")).unwrap();
