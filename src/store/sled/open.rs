@@ -24,6 +24,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 pub(super) const WATERMARK_FILE: &str = "watermark";
 /// Named by sled.
 pub(super) const LOG_FILE: &str = "db";
+/// sled's parameters, named by sled.
+pub(super) const PARAMETERS_FILE: &str = "conf";
 
 /// How to open a store.
 #[derive(Clone, Debug)]
@@ -120,8 +122,11 @@ pub(super) fn open(dir: &Path, options: &SledOptions) -> Result<Opened, OpenErro
     let lock_file = lock(dir)?;
     remove_unfinished(dir).map_err(|source| failed("clean up", dir, source))?;
     let found = read_watermark(dir)?;
-    if found.is_some() && !dir.join(LOG_FILE).exists() {
-        return Err(damaged(dir, Damage::NoLog));
+    if !dir.join(LOG_FILE).exists() {
+        if found.is_some() {
+            return Err(damaged(dir, Damage::NoLog));
+        }
+        remove_half_written_parameters(dir).map_err(|source| failed("clean up", dir, source))?;
     }
     let tree = open_sled(dir, options)?;
     let head = caught(|| layout::head(&tree)).map_err(|corrupt| damaged(dir, corrupt.into()))?;
@@ -217,6 +222,15 @@ fn remove_unfinished(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A process killed in its first start may leave sled's parameters without their checksum, which sled cannot read ever after.
+/// sled writes them in two pieces, and begins its log only then: without a log they say nothing of any data.
+fn remove_half_written_parameters(dir: &Path) -> io::Result<()> {
+    match fs::remove_file(dir.join(PARAMETERS_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// All of them, as sled never syncs the small file with its parameters, and cannot open the log without it.

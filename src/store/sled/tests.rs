@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::{
     OpenError, SledKv, SledOptions, lock_folder,
-    open::{Damage, LOG_FILE, WATERMARK_FILE},
+    open::{Damage, LOG_FILE, PARAMETERS_FILE, WATERMARK_FILE},
 };
 use crate::store::kv::{Commit, Key, Kv, KvError, Outcome, Revision, Stopped};
 
@@ -211,6 +211,17 @@ async fn what_a_kill_while_opening_leaves_is_removed() {
     let base = filled().await;
     fs::write(base.path().join("snap.0000000000001234.generating"), b"half").unwrap();
     assert_eq!(verdict(base.path()).await, Verdict::Complete);
+}
+
+#[tokio::test]
+async fn a_kill_in_the_first_start_leaves_no_folder_that_can_never_be_opened() {
+    let base = filled().await;
+    let parameters = fs::read(base.path().join(PARAMETERS_FILE)).unwrap();
+    for length in 0..parameters.len() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(PARAMETERS_FILE), &parameters[..length]).unwrap();
+        open(dir.path()).unwrap().close().await;
+    }
 }
 
 #[tokio::test]
