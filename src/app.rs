@@ -65,7 +65,6 @@ pub async fn serve(config: Config, source: Source, inherited: Option<std::net::T
     let (folder, options) = (config.data_dir.join(STORE_FOLDER), store_options(&config));
     let store = takeover::open_store(&folder, &options).await?;
     prepare_images(&config.images_dir).await;
-
     if store.is_quarantined() {
         tracing::warn!("a backup was restored: nothing writes a disk until it is released, see `kiwispray release`");
     }
