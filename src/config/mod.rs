@@ -290,15 +290,15 @@ impl Config {
             return Ok(());
         }
         let wrong = if let Some(disk) = data_dir::unmounted(&self.data_dir) {
-            format!("holds no store, and /etc/fstab names a file system that is not mounted at {}", disk.display())
+            format!("holds no store, and /etc/fstab names a file system that is not mounted at {}.", disk.display())
         } else if data_dir::has_remains(&self.data_dir) {
-            "holds no store, though a server ran there".to_owned()
+            "holds no store, though a server ran there.".to_owned()
         } else if self.missing_data_dir == MissingDataDir::Refuse && !data_dir::is_there(&self.data_dir) {
             "is missing; is its disk mounted?".to_owned()
         } else {
             return Ok(());
         };
-        let what = format!("the data directory {wrong} - to start with a new, empty store, add --init");
+        let what = format!("the data directory {wrong} To start with a new, empty store, add --init");
         let at = Where::Whole { file: self.data_dir.clone() };
         Err(ConfigError { problems: vec![Problem { at, what }] })
     }
